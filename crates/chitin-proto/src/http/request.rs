@@ -198,7 +198,8 @@ mod tests {
 
     #[test]
     fn a_duplicate_environment_name_is_refused() {
-        let error = serde_json::from_str::<TaskRequest>(r#"{"command":["a"],"env":{"A":"1","A":"2"}}"#).unwrap_err();
+        let error =
+            serde_json::from_str::<TaskRequest>(r#"{"command":["a"],"env":{"A":"1","A":"2"}}"#).unwrap_err();
         assert!(error.to_string().contains("the name `A` stands twice"), "{error}");
     }
 

@@ -15,7 +15,9 @@ mod report;
 pub use frame::{FrameError, FromShim, MAX_FRAME_BYTES, ToShim, decode_frame, encode_frame};
 pub use order::{Isolation, Order, OrderError, ResourceLimits};
 pub use record::{EXIT_RECORD_BYTES, RecordError, decode_exit_record, encode_exit_record};
-pub use report::{Cause, Claim, ClaimedBy, ExitReport, NotStarted, ResultReport, SegmentReport, StartStep, StreamReport};
+pub use report::{
+    Cause, Claim, ClaimedBy, ExitReport, NotStarted, ResultReport, SegmentReport, StartStep, StreamReport,
+};
 
 /// The version of orders, frames, claims and records written today.
 pub const PROTOCOL_VERSION: u16 = 1;

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Isolation;
+
 /// The content of a claim file. The file is locked (`flock`) for as long as its shim lives: the lock decides whether
 /// the shim is alive, the pid serves only for signals through a pidfd, after its start time was compared.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +25,8 @@ pub struct ClaimedBy {
     pub pid: u32,
     /// Field 22 of `/proc/<pid>/stat`, clock ticks since boot.
     pub start_ticks: u64,
+    /// Where its tree is: a later gateway may run elsewhere and would look for the groups in another place.
+    pub isolation: Isolation,
 }
 
 /// How an attempt ended.

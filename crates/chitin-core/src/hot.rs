@@ -1,0 +1,273 @@
+//! The hot index: every open task in memory, as committed, with the orders in which time and dispatch look for them;
+//! and the overlay: what the open transaction has changed. A commit merges the overlay, a rollback drops it, so what
+//! is decided from is always either committed or part of the same transaction.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use crate::fair::{LaneKey, Lanes};
+use crate::valid::Priority;
+use crate::{Due, Now, OpenRow, PrincipalId, QueueId, Seq, TaskRow, TaskState};
+
+/// What is held of an open task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct OpenTask {
+    pub(crate) lane: LaneKey,
+    pub(crate) bytes: u64,
+    pub(crate) life: Life,
+    /// On this boot's steady clock; only of what may still expire.
+    pub(crate) expires_ms: Option<i64>,
+}
+
+/// Where it is, with what only that state needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Life {
+    Scheduled(Timer),
+    Queued,
+    Running,
+    Paused,
+}
+
+/// When a scheduled task is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Timer {
+    /// On this boot's steady clock.
+    Steady(i64),
+    /// On the wall clock.
+    Wall(i64),
+}
+
+impl OpenTask {
+    /// `None` for a task that has ended.
+    pub(crate) fn of(row: &TaskRow, now: &Now) -> Option<Self> {
+        let lane = lane(row.queue, row.priority, row.principal);
+        Some(Self {
+            lane,
+            bytes: u64::try_from(row.payload_bytes).unwrap_or(0),
+            life: life(row.state, row.due, now)?,
+            expires_ms: expires_ms(row.state, row.expires.as_ref(), now),
+        })
+    }
+
+    pub(crate) fn of_open(row: &OpenRow, now: &Now) -> Option<Self> {
+        let lane = lane(row.queue, row.priority, row.principal);
+        Some(Self {
+            lane,
+            bytes: u64::try_from(row.payload_bytes).unwrap_or(0),
+            life: life(row.state, row.due, now)?,
+            expires_ms: expires_ms(row.state, row.expires.as_ref(), now),
+        })
+    }
+
+    fn is_waiting(&self) -> bool {
+        !matches!(self.life, Life::Running)
+    }
+}
+
+fn lane(queue: QueueId, priority: Priority, principal: PrincipalId) -> LaneKey {
+    LaneKey { queue, priority, principal }
+}
+
+fn life(state: TaskState, due: Option<Due>, now: &Now) -> Option<Life> {
+    match state {
+        TaskState::Scheduled(_) => Some(Life::Scheduled(match due {
+            Some(Due::After(deadline)) => Timer::Steady(deadline.on_this_boot_ms(now)),
+            Some(Due::At(wall_ms)) => Timer::Wall(wall_ms),
+            None => Timer::Steady(now.boottime_ms),
+        })),
+        TaskState::Queued => Some(Life::Queued),
+        TaskState::Running => Some(Life::Running),
+        TaskState::Paused => Some(Life::Paused),
+        TaskState::Succeeded | TaskState::Cancelled | TaskState::Expired | TaskState::Dead(_) => None,
+    }
+}
+
+fn expires_ms(state: TaskState, expires: Option<&crate::Deadline>, now: &Now) -> Option<i64> {
+    matches!(state, TaskState::Scheduled(_) | TaskState::Queued)
+        .then(|| expires.map(|deadline| deadline.on_this_boot_ms(now)))
+        .flatten()
+}
+
+/// How many there are, and how heavy.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) waiting: i64,
+    pub(crate) waiting_bytes: i64,
+    pub(crate) running: i64,
+}
+
+impl Counts {
+    fn add(&mut self, task: &OpenTask, sign: i64) {
+        if task.is_waiting() {
+            self.waiting += sign;
+            self.waiting_bytes += sign * i64::try_from(task.bytes).unwrap_or(i64::MAX);
+        } else {
+            self.running += sign;
+        }
+    }
+
+    fn plus(self, other: Self) -> Self {
+        Self {
+            waiting: self.waiting + other.waiting,
+            waiting_bytes: self.waiting_bytes + other.waiting_bytes,
+            running: self.running + other.running,
+        }
+    }
+}
+
+/// The committed half.
+#[derive(Debug, Default)]
+struct Committed {
+    tasks: HashMap<Seq, OpenTask>,
+    lanes: Lanes,
+    due: BTreeSet<(i64, Seq)>,
+    due_wall: BTreeSet<(i64, Seq)>,
+    expiry: BTreeSet<(i64, Seq)>,
+    counts: Counts,
+    by_queue: HashMap<QueueId, Counts>,
+}
+
+impl Committed {
+    fn put(&mut self, seq: Seq, task: Option<OpenTask>) {
+        let before = match &task {
+            Some(task) => {
+                self.enter(seq, task);
+                self.tasks.insert(seq, task.clone())
+            }
+            None => self.tasks.remove(&seq),
+        };
+        if let Some(before) = before {
+            self.leave(seq, &before, task.as_ref());
+        }
+    }
+
+    fn enter(&mut self, seq: Seq, task: &OpenTask) {
+        match task.life {
+            Life::Scheduled(Timer::Steady(at)) => _ = self.due.insert((at, seq)),
+            Life::Scheduled(Timer::Wall(at)) => _ = self.due_wall.insert((at, seq)),
+            Life::Queued => self.lanes.insert(task.lane, seq),
+            Life::Running | Life::Paused => {}
+        }
+        if let Some(at) = task.expires_ms {
+            self.expiry.insert((at, seq));
+        }
+        self.counts.add(task, 1);
+        self.by_queue.entry(task.lane.queue).or_default().add(task, 1);
+    }
+
+    /// Takes `before` out of every order that `after` does not need it in; `after` was entered already.
+    fn leave(&mut self, seq: Seq, before: &OpenTask, after: Option<&OpenTask>) {
+        if after.map(|task| (task.life, task.lane)) != Some((before.life, before.lane)) {
+            match before.life {
+                Life::Scheduled(Timer::Steady(at)) => _ = self.due.remove(&(at, seq)),
+                Life::Scheduled(Timer::Wall(at)) => _ = self.due_wall.remove(&(at, seq)),
+                Life::Queued => self.lanes.remove(before.lane, seq),
+                Life::Running | Life::Paused => {}
+            }
+        }
+        if let Some(at) = before.expires_ms
+            && after.and_then(|task| task.expires_ms) != Some(at)
+        {
+            self.expiry.remove(&(at, seq));
+        }
+        self.counts.add(before, -1);
+        self.by_queue.entry(before.lane.queue).or_default().add(before, -1);
+    }
+}
+
+/// The index and its overlay.
+#[derive(Debug, Default)]
+pub(crate) struct Hot {
+    committed: Committed,
+    overlay: BTreeMap<Seq, Option<OpenTask>>,
+    delta: Counts,
+}
+
+impl Hot {
+    /// Changes a task within the open transaction; `None`: it has ended.
+    pub(crate) fn put(&mut self, seq: Seq, task: Option<OpenTask>) {
+        let before = match self.overlay.get(&seq) {
+            Some(change) => change.as_ref(),
+            None => self.committed.tasks.get(&seq),
+        };
+        if let Some(before) = before {
+            self.delta.add(before, -1);
+        }
+        if let Some(task) = &task {
+            self.delta.add(task, 1);
+        }
+        self.overlay.insert(seq, task);
+    }
+
+    /// With the open transaction's changes.
+    pub(crate) fn counts(&self) -> Counts {
+        self.committed.counts.plus(self.delta)
+    }
+
+    /// As committed.
+    pub(crate) fn committed_counts(&self) -> Counts {
+        self.committed.counts
+    }
+
+    /// As committed.
+    pub(crate) fn queue_counts(&self, queue: QueueId) -> Counts {
+        self.committed.by_queue.get(&queue).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn commit(&mut self) {
+        for (seq, task) in std::mem::take(&mut self.overlay) {
+            self.committed.put(seq, task);
+        }
+        self.delta = Counts::default();
+        debug_assert!(self.invariants(), "the index disagrees with itself");
+    }
+
+    pub(crate) fn roll_back(&mut self) {
+        self.overlay.clear();
+        self.delta = Counts::default();
+    }
+
+    /// The open transaction has changed this task: what the committed half says of it is out of date.
+    pub(crate) fn is_touched(&self, seq: Seq) -> bool {
+        self.overlay.contains_key(&seq)
+    }
+
+    /// Tasks that are due, earliest first.
+    pub(crate) fn due(&self, now: &Now, most: usize) -> Vec<Seq> {
+        let steady = self.committed.due.iter().take_while(|(at, _)| *at <= now.boottime_ms);
+        let wall = self.committed.due_wall.iter().take_while(|(at, _)| *at <= now.wall_ms);
+        steady.chain(wall).map(|(_, seq)| *seq).filter(|seq| !self.is_touched(*seq)).take(most).collect()
+    }
+
+    /// Tasks whose time to live is over.
+    pub(crate) fn expired(&self, now: &Now, most: usize) -> Vec<Seq> {
+        let over = self.committed.expiry.iter().take_while(|(at, _)| *at <= now.boottime_ms);
+        over.map(|(_, seq)| *seq).filter(|seq| !self.is_touched(*seq)).take(most).collect()
+    }
+
+    /// Milliseconds until the first timer; 0 if one is over.
+    pub(crate) fn next_timer_ms(&self, now: &Now) -> Option<i64> {
+        let steady = [self.committed.due.first(), self.committed.expiry.first()];
+        let steady = steady.into_iter().flatten().map(|(at, _)| at.saturating_sub(now.boottime_ms));
+        let wall = self.committed.due_wall.first().map(|(at, _)| at.saturating_sub(now.wall_ms));
+        steady.chain(wall).min().map(|left| left.max(0))
+    }
+
+    pub(crate) fn lanes(&self) -> &Lanes {
+        &self.committed.lanes
+    }
+
+    /// What must hold after every commit (checked where debug assertions are on, on small indexes).
+    fn invariants(&self) -> bool {
+        let committed = &self.committed;
+        if committed.tasks.len() > 256 {
+            return true;
+        }
+        let mut counts = Counts::default();
+        committed.tasks.values().for_each(|task| counts.add(task, 1));
+        let timers = committed.tasks.values().filter(|task| matches!(task.life, Life::Scheduled(_))).count();
+        let expiring = committed.tasks.values().filter(|task| task.expires_ms.is_some()).count();
+        counts == committed.counts
+            && timers == committed.due.len() + committed.due_wall.len()
+            && expiring == committed.expiry.len()
+    }
+}

@@ -1,0 +1,191 @@
+//! Every limit of the gateway, in one place: its unit, its default, the range it may be set to, why, and the
+//! requirement it serves. Nothing else in the project knows a default.
+
+/// A limit's description, for `config check`, documents and error messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bound {
+    /// The key in the configuration's `[limits]`.
+    pub key: &'static str,
+    /// What a value of 1 means.
+    pub unit: &'static str,
+    /// If nobody sets it.
+    pub default: u64,
+    /// The least value allowed.
+    pub min: u64,
+    /// The greatest value allowed.
+    pub max: u64,
+    /// The requirement it serves.
+    pub label: &'static str,
+    /// Why not more, and why not less.
+    pub why: &'static str,
+}
+
+/// Why a set of limits is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LimitsError {
+    /// No limit has this name.
+    #[error("no limit is called `{key}`")]
+    Unknown {
+        /// The name.
+        key: String,
+    },
+    /// Outside its range.
+    #[error("`{key}` is {value}; allowed are {min} to {max} {unit}")]
+    OutOfRange {
+        /// The limit's name.
+        key: &'static str,
+        /// What it was set to.
+        value: u64,
+        /// The least value allowed.
+        min: u64,
+        /// The greatest value allowed.
+        max: u64,
+        /// What a value of 1 means.
+        unit: &'static str,
+    },
+}
+
+macro_rules! limits {
+    ($($name:ident: $unit:literal, $default:literal in $min:literal..=$max:literal, $label:literal, $why:literal;)*) => {
+        /// The limits in force.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub struct Limits {
+            $(
+                #[doc = $why]
+                #[doc = ""]
+                #[doc = concat!("In ", $unit, "; ", $default, " by default, ", $min, " to ", $max, " (", $label, ").")]
+                pub $name: u64,
+            )*
+        }
+
+        const BOUNDS: &[Bound] = &[$(Bound {
+            key: stringify!($name), unit: $unit, default: $default, min: $min, max: $max, label: $label, why: $why,
+        },)*];
+
+        impl Default for Limits {
+            fn default() -> Self { Self { $($name: $default,)* } }
+        }
+
+        impl Limits {
+            /// Sets one limit by its name.
+            ///
+            /// # Errors
+            /// An unknown name, or a value outside the range.
+            pub fn set(&mut self, key: &str, value: u64) -> Result<(), LimitsError> {
+                match key {
+                    $(stringify!($name) => {
+                        if !($min..=$max).contains(&value) {
+                            return Err(LimitsError::OutOfRange {
+                                key: stringify!($name), value, min: $min, max: $max, unit: $unit,
+                            });
+                        }
+                        self.$name = value;
+                    })*
+                    _ => return Err(LimitsError::Unknown { key: key.to_owned() }),
+                }
+                Ok(())
+            }
+
+            /// Every limit with its value, in the order of this file.
+            #[must_use]
+            pub fn values(&self) -> Vec<(&'static Bound, u64)> {
+                BOUNDS.iter().zip([$(self.$name,)*]).collect()
+            }
+        }
+
+        $(const _: () = {
+            let (min, default, max): (u64, u64, u64) = ($min, $default, $max);
+            assert!(min <= default && default <= max, stringify!($name));
+        };)*
+    };
+}
+
+limits! {
+    waiting_tasks: "tasks", 10_000 in 1..=10_000_000, "R2.1",
+        "Scheduled, queued and held tasks. More only hides that work arrives faster than it is done; fewer turns bursts away.";
+    waiting_bytes: "bytes", 1_000_000_000 in 1_000_000..=1_000_000_000_000, "R2.1",
+        "Payloads of waiting tasks. A hundred of the largest tasks, and far below the disk's reserve.";
+    queues: "queues", 100 in 1..=1_000, "R0.4",
+        "Queues come into being with their first task; a bound keeps a client's typing errors from growing for ever.";
+    running_tasks: "attempts", 20 in 1..=1_000, "R3.1",
+        "Process trees at once.";
+    retry_max: "retries", 3 in 0..=1_000, "R6.2",
+        "After the first attempt, for tasks that name no policy of their own.";
+    poison_attempts: "attempts", 3 in 1..=100, "R6.4",
+        "Attempts that took their worker down before the task is set aside.";
+    ttl_s: "seconds", 604_800 in 1..=31_536_000, "R2.5",
+        "A task that has not started after a week is rarely wanted any more.";
+    retention_s: "seconds", 604_800 in 3_600..=31_536_000, "R0.4",
+        "How long ended tasks are kept. Not under an hour, so that whoever waits can still read.";
+    retention_bytes: "bytes", 10_000_000_000 in 10_000_000..=10_000_000_000_000, "R0.4",
+        "Results and kept logs of ended tasks; the oldest go first, and none that ended within the last hour.";
+    key_retention_s: "seconds", 86_400 in 3_600..=2_592_000, "R0.5",
+        "How long an idempotency key is remembered after its task's end: longer than any client retries.";
+    sweep_s: "seconds", 60 in 1..=3_600, "R2.5",
+        "Between two sweeps of what is past its retention. At least hourly.";
+    task_memory_bytes: "bytes", 500_000_000 in 1_000_000..=1_000_000_000_000, "R3.3",
+        "A process tree's memory if its task names none. A ceiling, not a reservation.";
+    grace_ms: "milliseconds", 10_000 in 0..=600_000, "R3.5",
+        "From SIGTERM to SIGKILL: time to put things away, not to go on.";
+    inline_log_bytes: "bytes", 262_144 in 0..=1_000_000, "R0.4",
+        "Logs of an attempt up to this size move into the database and free their files; larger ones stay files.";
+    result_bytes: "bytes", 10_000_000 in 1_000..=100_000_000, "R2.2",
+        "A longer result is cut and marked as cut.";
+    segment_bytes: "bytes", 10_000_000 in 4_096..=1_000_000_000, "R0.4",
+        "A stream keeps one segment of head and one to two of tail.";
+    batch_commands: "commands", 1_024 in 1..=10_000, "R1.1",
+        "In one commit. More adds latency and no throughput: a commit of a thousand rows already hides its fsync.";
+    batch_bytes: "bytes", 1_048_576 in 65_536..=16_777_216, "R1.1",
+        "In one commit; a larger value commits alone.";
+    submit_timeout_ms: "milliseconds", 1_000 in 50..=60_000, "R1.1",
+        "A submission that waited this long for its commit is refused.";
+    requests: "requests", 1_000 in 1..=100_000, "R1.2",
+        "Requests in flight, long polls and streams not counted.";
+    watchers: "requests", 1_000 in 1..=100_000, "R1.2",
+        "Long polls and streams in flight, a budget of their own.";
+    connections: "connections", 4_096 in 1..=100_000, "R0.4",
+        "Open connections. Each may cost a few KiB; descriptors are the tighter bound.";
+    body_bytes_in_flight: "bytes", 200_000_000 in 16_000_000..=10_000_000_000, "R1.3",
+        "Bodies being read or waiting for their commit, taken before they are read.";
+    readers: "connections", 10 in 1..=100, "R4.4",
+        "Read-only database connections.";
+    busy_timeout_ms: "milliseconds", 5_000 in 0..=60_000, "R4.4",
+        "How long a busy database is waited for.";
+    wal_restart_bytes: "bytes", 16_000_000 in 1_000_000..=1_000_000_000, "R0.4",
+        "The write-ahead log is worked off in the background and begun anew above this size.";
+    wal_cap_bytes: "bytes", 256_000_000 in 4_000_000..=10_000_000_000, "R0.4",
+        "Above this size of the write-ahead log, submissions are refused until it could be worked off.";
+    header_timeout_ms: "milliseconds", 10_000 in 100..=600_000, "R1.2",
+        "For a request's head to arrive. Slow senders hold a descriptor, so not for ever.";
+    body_timeout_ms: "milliseconds", 30_000 in 100..=600_000, "R1.2",
+        "For a request's body to arrive: 10 MB over a slow line.";
+}
+
+/// Every limit's description.
+#[must_use]
+pub fn bounds() -> &'static [Bound] {
+    BOUNDS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_outside_its_range_is_refused_with_the_range() {
+        let mut limits = Limits::default();
+        let error = limits.set("running_tasks", 0).unwrap_err();
+        assert_eq!(error.to_string(), "`running_tasks` is 0; allowed are 1 to 1000 attempts");
+        assert_eq!(limits, Limits::default());
+        assert_eq!(limits.set("nonsense", 1), Err(LimitsError::Unknown { key: "nonsense".into() }));
+    }
+
+    #[test]
+    fn every_limit_can_be_set_and_is_listed() {
+        let mut limits = Limits::default();
+        for bound in bounds() {
+            limits.set(bound.key, bound.min).unwrap();
+        }
+        assert!(limits.values().iter().all(|(bound, value)| bound.min == *value));
+    }
+}

@@ -1,0 +1,52 @@
+//! The verbs, a file each: what every input means. All of them work the same way: load through the open transaction,
+//! decide by a pure function, write the rows, note the change in the overlay, queue the outputs.
+
+mod by_hand;
+mod lease;
+mod recover;
+mod settle;
+mod submit;
+mod sweep;
+mod timers;
+
+use crate::hot::OpenTask;
+use crate::{Core, Event, Illegal, Now, Output, TaskRow, TaskState, Tx, next};
+
+impl Core {
+    /// Moves a loaded task through the lifecycle and stores it: the one way any task changes its state.
+    ///
+    /// A pair of state and event that [`next`] calls illegal is a bug in whoever called: the row is left alone.
+    pub(crate) fn transition<T: Tx>(
+        &mut self,
+        now: &Now,
+        row: &mut TaskRow,
+        event: Event,
+        tx: &mut T,
+    ) -> Result<Result<TaskState, Illegal>, T::Error> {
+        let state = match next(row.state, event) {
+            Ok(state) => state,
+            Err(illegal) => {
+                debug_assert!(false, "{illegal}");
+                return Ok(Err(illegal));
+            }
+        };
+        row.state = state;
+        row.owner_epoch = self.epoch;
+        if state.has_ended() {
+            row.ended_at_ms = Some(now.wall_ms);
+            let keep_ms =
+                i64::try_from(self.limits.key_retention_s).unwrap_or(i64::MAX).saturating_mul(1_000);
+            tx.submission_ended(row.seq, Some((state, now.wall_ms.saturating_add(keep_ms))))?;
+            self.kept_bytes.set(self.kept_bytes.get().saturating_add(kept(row)));
+        }
+        tx.update_task(row)?;
+        self.hot.put(row.seq, OpenTask::of(row, now));
+        self.out(Output::Changed { id: row.id, state });
+        Ok(Ok(state))
+    }
+}
+
+/// What an ended task keeps on disk.
+fn kept(row: &TaskRow) -> u64 {
+    u64::try_from(row.kept_bytes.saturating_add(row.payload_bytes)).unwrap_or(0)
+}

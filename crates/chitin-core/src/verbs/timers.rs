@@ -1,0 +1,23 @@
+//! What time brings: scheduled tasks become due, waiting ones expire. A few hundred at a time, so that a backlog of
+//! timers after a long stop never holds up the commits of a busy gateway.
+
+use crate::{Core, Event, Now, Tx};
+
+/// Per batch and kind.
+const MOST: usize = 256;
+
+impl Core {
+    pub(crate) fn due_and_expired<T: Tx>(&mut self, now: &Now, tx: &mut T) -> Result<(), T::Error> {
+        for seq in self.hot.expired(now, MOST) {
+            if let Some(mut row) = tx.load_task(seq)? {
+                _ = self.transition(now, &mut row, Event::Expired, tx)?;
+            }
+        }
+        for seq in self.hot.due(now, MOST) {
+            if let Some(mut row) = tx.load_task(seq)? {
+                _ = self.transition(now, &mut row, Event::Due, tx)?;
+            }
+        }
+        Ok(())
+    }
+}
