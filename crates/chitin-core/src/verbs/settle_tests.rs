@@ -1,1 +1,1 @@
-
+//! The retry policy over every combination of what it looks at.
