@@ -1,0 +1,165 @@
+//! An attempt from the shim's first instruction to its loop: read the order, claim, reserve, listen, group, start.
+//! One step, one error.
+//!
+//! `kill -9` before the claim: nothing happened, a gateway voids it. After it: the lock is free and there is no
+//! record, so a gateway ends the tree (none, if the command was not started yet) and the attempt is lost.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+
+use chitin_proto::shim::{FromShim, NotStarted, Order, OrderError, PROTOCOL_VERSION, names};
+use nix::errno::Errno;
+use nix::sys::prctl;
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout, setsid};
+
+use crate::child;
+use crate::claim::{Claimed, claim};
+use crate::conn::Conn;
+use crate::groups::Groups;
+use crate::machine::{BORN_WITH, Input, Machine};
+use crate::memory::MemoryWatch;
+use crate::run::{Command, Shim};
+use crate::spool::Spool;
+use crate::{clock, limits, report, sys};
+
+/// Why a shim ends before its claim. Nothing was started, and a gateway will find no claim.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum EarlyError {
+    /// The three descriptors it is born with.
+    #[error("standard input, output and error are not those a gateway gives")]
+    Descriptors(#[source] io::Error),
+    /// The order.
+    #[error("the order cannot be read")]
+    Read(#[source] io::Error),
+    /// The order.
+    #[error(transparent)]
+    Order(#[from] OrderError),
+    /// Signals, session, subreaper.
+    #[error("cannot prepare the process")]
+    Process(#[source] Errno),
+    /// The attempt was swept.
+    #[error("the spool folder is not there")]
+    Spool(#[source] io::Error),
+    /// The claim.
+    #[error("cannot claim the attempt")]
+    Claim(#[source] io::Error),
+}
+
+/// What the gateway gave on descriptors 0, 1 and 2, moved out of the command's way.
+struct Given {
+    order: Order,
+    gateway: UnixStream,
+    stdin: OwnedFd,
+}
+
+/// Runs one attempt to its end.
+pub(crate) fn run(spool_dir: &Path) -> Result<(), EarlyError> {
+    let Given { order, gateway, stdin } = take_descriptors()?;
+    let signals = prepare_process().map_err(EarlyError::Process)?;
+    let spool = Spool::open(spool_dir).map_err(EarlyError::Spool)?;
+    let mut gateway = Conn::new(BORN_WITH, gateway).map_err(EarlyError::Descriptors)?;
+    let _lock = match claim(&spool, &order).map_err(EarlyError::Claim)? {
+        Claimed::Ours(lock) => lock,
+        Claimed::Void => {
+            // Best effort: who voided it is another gateway, and this one may be gone.
+            let _ = gateway.send(&FromShim::Void { v: PROTOCOL_VERSION });
+            return Ok(());
+        }
+    };
+    let mut shim = Shim {
+        machine: Machine::not_started(order.epoch),
+        groups: Groups::none(),
+        memory: MemoryWatch::none(),
+        signals,
+        listener: None,
+        conns: vec![gateway],
+        draft: None,
+        command: None,
+        report: None,
+        spool,
+        order,
+    };
+    let first = match start(&mut shim, &stdin) {
+        Ok(()) => {
+            let started = shim.started();
+            let told = started.is_none_or(|s| shim.conns.iter_mut().all(|c| c.send(&s).is_ok()));
+            if told { None } else { Some(Input::Lost(BORN_WITH)) }
+        }
+        Err(why) => {
+            shim.groups.remove();
+            shim.report = Some(report::not_started(&shim.order, why));
+            Some(Input::Collected)
+        }
+    };
+    drop(stdin);
+    if shim.command.is_some() {
+        // Only what a report needs stays resident; arguments and environment may be megabytes.
+        shim.order.env = Vec::new();
+        shim.order.command = Vec::new();
+    }
+    shim.run(first);
+    Ok(())
+}
+
+fn start(shim: &mut Shim, stdin: &OwnedFd) -> Result<(), NotStarted> {
+    let draft = report::reserve(&shim.spool);
+    shim.draft = Some(draft.map_err(|e| child::machinery("cannot reserve the exit record", &e))?);
+    let listener = listen(&shim.spool);
+    shim.listener = Some(listener.map_err(|e| child::machinery("cannot listen in the spool folder", &e))?);
+    shim.groups = Groups::make(&shim.order.isolation, &shim.order.limits)
+        .map_err(|e| child::machinery(&e.to_string(), e.source_error()))?;
+    shim.memory = MemoryWatch::new(clock::now_ms(), &shim.order.isolation, &shim.order.limits, &shim.groups);
+    let protected = fs::write("/proc/self/oom_score_adj", limits::SHIM_OOM_SCORE_ADJ).is_ok();
+    let running = child::start(&shim.order, &shim.spool, &shim.groups, stdin, !protected)?;
+    shim.groups.close_doors();
+    let pid = running.pid;
+    let command = Command::new(running, shim.order.segment_bytes).map_err(|e| {
+        let _ = nix::sys::signal::kill(pid, Signal::SIGKILL);
+        child::machinery("cannot prepare the output pipes", &e)
+    })?;
+    shim.machine =
+        Machine::running(clock::now_ms(), shim.order.epoch, shim.order.timeout_ms, shim.order.grace_ms);
+    shim.command = Some(command);
+    Ok(())
+}
+
+fn take_descriptors() -> Result<Given, EarlyError> {
+    let descriptors = EarlyError::Descriptors;
+    let order = io::stdin().as_fd().try_clone_to_owned().map_err(descriptors)?;
+    let gateway = io::stdout().as_fd().try_clone_to_owned().map_err(descriptors)?;
+    let stdin = io::stderr().as_fd().try_clone_to_owned().map_err(descriptors)?;
+    let null = File::options().read(true).write(true).open("/dev/null").map_err(descriptors)?;
+    let parked = dup2_stdin(&null).and_then(|()| dup2_stdout(&null)).and_then(|()| dup2_stderr(&null));
+    parked.map_err(|e| descriptors(e.into()))?;
+    let mut bytes = Vec::new();
+    File::from(order).take(limits::ORDER_BYTES).read_to_end(&mut bytes).map_err(EarlyError::Read)?;
+    Ok(Given { order: Order::decode(&bytes)?, gateway: UnixStream::from(gateway), stdin })
+}
+
+/// A session of its own, every orphan of the tree as its child, and no signal but frames that ends it: all are
+/// blocked, SIGCHLD is read from a descriptor.
+fn prepare_process() -> nix::Result<SignalFd> {
+    // A session leader already: also good.
+    let _ = setsid();
+    prctl::set_child_subreaper(true)?;
+    sys::default_sigchld();
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), None)?;
+    let mut children = SigSet::empty();
+    children.add(Signal::SIGCHLD);
+    SignalFd::with_flags(&children, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+}
+
+/// Listens for later gateways, and for the command's own words.
+fn listen(spool: &Spool) -> io::Result<UnixListener> {
+    let path = spool.at(names::SOCKET);
+    let listener = UnixListener::bind(&path)?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}

@@ -1,0 +1,321 @@
+//! From the order to a running command: everything is made ready before the `fork`, so that the child only joins its
+//! groups, arranges three descriptors and executes, or says over a pipe which step failed.
+
+use std::convert::Infallible;
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{self, PipeReader, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+use chitin_proto::shim::{Isolation, NotStarted, Order, StartStep, names};
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, open};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
+use nix::sys::stat::{Mode, fstatat};
+use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, execve, fchdir, getppid, setpgid, write};
+
+use crate::groups::Groups;
+use crate::spool::Spool;
+use crate::{limits, sys};
+
+/// A command that runs, and where its output comes from.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) pid: Pid,
+    pub(crate) stdout: PipeReader,
+    /// Absent if merged.
+    pub(crate) stderr: Option<PipeReader>,
+}
+
+/// What `execve` takes.
+struct Program {
+    name: String,
+    candidates: Vec<CString>,
+    argv: Vec<CString>,
+    envp: Vec<CString>,
+}
+
+/// A step of the start that failed, with the error behind it.
+pub(crate) fn failed(step: StartStep, errno: i32, message: String) -> NotStarted {
+    NotStarted { step, errno, message }
+}
+
+/// Trouble of ours.
+pub(crate) fn machinery(what: &str, e: &io::Error) -> NotStarted {
+    failed(StartStep::Machinery, e.raw_os_error().unwrap_or(0), format!("{what}: {e}"))
+}
+
+/// Starts the order's command with `stdin` as its standard input.
+pub(crate) fn start(
+    order: &Order,
+    spool: &Spool,
+    groups: &Groups,
+    stdin: &OwnedFd,
+    keep_oom_score: bool,
+) -> Result<Running, NotStarted> {
+    let directory = directory(order, spool)?;
+    let program = program(order, spool)?;
+    let pipe = |e| machinery("cannot make a pipe", &e);
+    let (stdout, stdout_end) = io::pipe().map_err(pipe)?;
+    let (stderr, stderr_end) = if order.merge {
+        (None, stdout_end.try_clone().map_err(pipe)?)
+    } else {
+        let (reader, end) = io::pipe().map_err(pipe)?;
+        (Some(reader), end)
+    };
+    let (trouble, trouble_end) = io::pipe().map_err(pipe)?;
+    let shim = Pid::this();
+    let pid = sys::fork_child(|| {
+        let steps = || -> Result<Infallible, Trouble> {
+            for mut door in groups.doors() {
+                door.write_all(b"0").map_err(|e| Trouble::Join(raw(&e)))?;
+            }
+            if matches!(order.isolation, Isolation::Rlimit) {
+                set_pdeathsig(Signal::SIGKILL).map_err(Trouble::Arrange)?;
+                if getppid() != shim {
+                    return Err(Trouble::Arrange(Errno::ESRCH));
+                }
+            }
+            if !keep_oom_score {
+                let _ = std::fs::write("/proc/self/oom_score_adj", b"0");
+            }
+            setpgid(Pid::from_raw(0), Pid::from_raw(0)).map_err(Trouble::Arrange)?;
+            fchdir(&directory).map_err(Trouble::Directory)?;
+            dup2_stdin(stdin).map_err(Trouble::Arrange)?;
+            dup2_stdout(&stdout_end).map_err(Trouble::Arrange)?;
+            dup2_stderr(&stderr_end).map_err(Trouble::Arrange)?;
+            sys::cloexec_from_3();
+            sys::default_signals();
+            sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).map_err(Trouble::Arrange)?;
+            Err(Trouble::Exec(execute(&program)))
+        };
+        let trouble = match steps() {
+            Ok(never) => match never {},
+            Err(trouble) => trouble,
+        };
+        write(&trouble_end, &trouble.encode())?;
+        Err(Errno::ECANCELED)
+    })
+    .map_err(|e| machinery("cannot start a process", &e.into()))?;
+    drop((stdout_end, stderr_end, trouble_end));
+    match told(trouble, pid) {
+        None => Ok(Running { pid, stdout, stderr }),
+        Some(trouble) => {
+            // It is about to end, or was killed: reaped here, it is never taken for the command's end.
+            let _ = nix::sys::wait::waitpid(pid, None);
+            Err(trouble.explain(&program, &directory, order))
+        }
+    }
+}
+
+/// Opens the directory to run in.
+fn directory(order: &Order, spool: &Spool) -> Result<OwnedFd, NotStarted> {
+    let path = match &order.cwd {
+        Some(path) => path.clone(),
+        None => {
+            let scratch = spool.at(names::SCRATCH);
+            std::fs::create_dir(&scratch).map_err(|e| machinery("cannot make a scratch directory", &e))?;
+            scratch
+        }
+    };
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    open(&path, flags, Mode::empty()).map_err(|e| no_directory(&path, e))
+}
+
+fn no_directory(path: &std::path::Path, e: Errno) -> NotStarted {
+    let why = match e {
+        Errno::ENOENT => "no such directory",
+        Errno::ENOTDIR => "not a directory",
+        other => other.desc(),
+    };
+    failed(StartStep::Directory, e as i32, format!("cannot run in `{}`: {why}", path.display()))
+}
+
+fn program(order: &Order, spool: &Spool) -> Result<Program, NotStarted> {
+    let nul = |what: &str| {
+        let message = format!("{what} contains a NUL byte, which no program can be given");
+        failed(StartStep::NotExecutable, Errno::EINVAL as i32, message)
+    };
+    let c = |s: String, what: &str| CString::new(s).map_err(|_| nul(what));
+    let name = order.command.first().cloned().unwrap_or_default();
+    let mut argv = Vec::with_capacity(order.command.len());
+    for argument in &order.command {
+        argv.push(c(argument.clone(), "an argument")?);
+    }
+    let mut envp = Vec::with_capacity(order.env.len().saturating_add(2));
+    for (key, value) in &order.env {
+        envp.push(c(format!("{key}={value}"), "the environment")?);
+    }
+    for (key, file) in [("CHITIN_SOCKET", names::SOCKET), ("CHITIN_RESULT_FILE", names::RESULT)] {
+        let path: PathBuf = spool.told(file);
+        envp.push(c(format!("{key}={}", path.display()), "the spool's path")?);
+    }
+    let path = order.env.iter().rev().find(|(key, _)| key == "PATH").map(|(_, v)| v.as_str());
+    let candidates = candidates(&name, path.unwrap_or(limits::DEFAULT_PATH));
+    let candidates = candidates.into_iter().map(|p| c(p, "PATH")).collect::<Result<_, _>>()?;
+    Ok(Program { name, candidates, argv, envp })
+}
+
+/// Where a program may be, in the order of `PATH`; an empty entry is the working directory, as for a shell.
+fn candidates(name: &str, path: &str) -> Vec<String> {
+    if name.contains('/') || name.is_empty() {
+        return vec![name.to_owned()];
+    }
+    let places = path.split(':');
+    places.map(|dir| if dir.is_empty() { format!("./{name}") } else { format!("{dir}/{name}") }).collect()
+}
+
+/// Tries every candidate, as `execvp` does but for its fallback to a shell: a file without an interpreter is a
+/// mistake that should be told.
+fn execute(program: &Program) -> Errno {
+    let mut worst = Errno::ENOENT;
+    for candidate in &program.candidates {
+        let Err(e) = execve(candidate, &program.argv, &program.envp);
+        match e {
+            Errno::ENOENT | Errno::ENOTDIR => {}
+            Errno::EACCES => worst = e,
+            other => return other,
+        }
+    }
+    worst
+}
+
+fn raw(e: &io::Error) -> Errno {
+    Errno::from_raw(e.raw_os_error().unwrap_or(0))
+}
+
+/// The child's step that failed.
+#[derive(Debug, Clone, Copy)]
+enum Trouble {
+    Join(Errno),
+    Directory(Errno),
+    Arrange(Errno),
+    Exec(Errno),
+    /// It ended, or did not get on, without a word.
+    Silent(Errno),
+}
+
+impl Trouble {
+    fn encode(self) -> [u8; 5] {
+        let (kind, errno) = match self {
+            Self::Join(e) => (0, e),
+            Self::Directory(e) => (1, e),
+            Self::Arrange(e) => (2, e),
+            Self::Exec(e) => (3, e),
+            Self::Silent(e) => (4, e),
+        };
+        let [a, b, c, d] = (errno as i32).to_le_bytes();
+        [kind, a, b, c, d]
+    }
+
+    fn decode([kind, a, b, c, d]: [u8; 5]) -> Self {
+        let errno = Errno::from_raw(i32::from_le_bytes([a, b, c, d]));
+        match kind {
+            0 => Self::Join(errno),
+            1 => Self::Directory(errno),
+            2 => Self::Arrange(errno),
+            3 => Self::Exec(errno),
+            _ => Self::Silent(errno),
+        }
+    }
+
+    fn explain(self, program: &Program, directory: &impl AsFd, order: &Order) -> NotStarted {
+        match self {
+            Self::Join(e) => machinery("the command cannot join its group", &e.into()),
+            Self::Directory(e) => no_directory(order.cwd.as_deref().unwrap_or(names::SCRATCH.as_ref()), e),
+            Self::Arrange(e) => machinery("cannot arrange the command's process", &e.into()),
+            Self::Silent(e) => machinery("the command's process ended before it ran", &e.into()),
+            Self::Exec(e) => not_executed(program, directory, e),
+        }
+    }
+}
+
+/// What the child tells; `None`: the pipe was closed by a successful `execve`.
+fn told(mut trouble: PipeReader, pid: Pid) -> Option<Trouble> {
+    let ready =
+        poll(&mut [PollFd::new(trouble.as_fd(), PollFlags::POLLIN)], PollTimeout::from(limits::EXEC_WAIT_MS));
+    if ready == Ok(0) {
+        let _ = kill(pid, Signal::SIGKILL);
+        return Some(Trouble::Silent(Errno::ETIMEDOUT));
+    }
+    let mut bytes = [0; 5];
+    match trouble.read_exact(&mut bytes) {
+        Ok(()) => Some(Trouble::decode(bytes)),
+        Err(_) => None,
+    }
+}
+
+/// Names what was not found: the program, or what is needed to run it.
+fn not_executed(program: &Program, directory: &impl AsFd, e: Errno) -> NotStarted {
+    let name = &program.name;
+    let (step, message) = match e {
+        Errno::ENOENT => {
+            let exists = |c: &&CString| fstatat(directory, c.as_c_str(), AtFlags::empty()).is_ok();
+            match program.candidates.iter().find(exists) {
+                None => (StartStep::NotFound, format!("command not found: `{name}`")),
+                Some(found) => {
+                    let needs = interpreter(found, directory).map_or_else(
+                        || "the loader or interpreter it needs does not exist".to_owned(),
+                        |interpreter| format!("its interpreter `{interpreter}` does not exist"),
+                    );
+                    (StartStep::NotFound, format!("cannot execute `{}`: {needs}", found.to_string_lossy()))
+                }
+            }
+        }
+        Errno::E2BIG => (StartStep::NotExecutable, "argument list too long".to_owned()),
+        Errno::EACCES => (StartStep::NotExecutable, format!("cannot execute `{name}`: permission denied")),
+        Errno::ENOEXEC => {
+            let hint = "not a program (a script needs a first line such as `#!/bin/sh`)";
+            (StartStep::NotExecutable, format!("cannot execute `{name}`: {hint}"))
+        }
+        Errno::EISDIR
+        | Errno::EPERM
+        | Errno::ELOOP
+        | Errno::EINVAL
+        | Errno::ELIBBAD
+        | Errno::ETXTBSY
+        | Errno::ENAMETOOLONG => (StartStep::NotExecutable, format!("cannot execute `{name}`: {}", e.desc())),
+        other => (StartStep::Machinery, format!("cannot execute `{name}`: {}", other.desc())),
+    };
+    failed(step, e as i32, message)
+}
+
+/// The interpreter a script names in its first line.
+fn interpreter(script: &CString, directory: &impl AsFd) -> Option<String> {
+    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    let file = nix::fcntl::openat(directory, script.as_c_str(), flags, Mode::empty()).ok()?;
+    let mut start = Vec::new();
+    // The kernel reads no more than this either (BINPRM_BUF_SIZE).
+    File::from(file).take(256).read_to_end(&mut start).ok()?;
+    let line = start.strip_prefix(b"#!")?.split(|b| *b == b'\n').next()?;
+    let line = String::from_utf8_lossy(line);
+    line.split_ascii_whitespace().next().map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_is_searched_as_a_shell_does() {
+        assert_eq!(candidates("ls", "/bin::/usr/bin"), ["/bin/ls", "./ls", "/usr/bin/ls"]);
+        assert_eq!(candidates("./ls", "/bin"), ["./ls"]);
+        assert_eq!(candidates("a/b", "/bin"), ["a/b"]);
+        assert_eq!(candidates("", "/bin"), [""]);
+    }
+
+    #[test]
+    fn troubles_travel() {
+        for (kind, trouble) in [Trouble::Join(Errno::EBUSY), Trouble::Exec(Errno::ENOEXEC)].iter().enumerate()
+        {
+            let back = Trouble::decode(trouble.encode());
+            match (kind, back) {
+                (0, Trouble::Join(Errno::EBUSY)) | (1, Trouble::Exec(Errno::ENOEXEC)) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}

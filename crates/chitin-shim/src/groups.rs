@@ -1,0 +1,11 @@
+//! Control groups: what this machine offers ([`detect`], [`Tier`], for the gateway), and the groups of one attempt
+//! (for its shim). Control files are written directly.
+
+mod detect;
+pub(crate) mod files;
+mod made;
+mod tier;
+
+pub use detect::detect;
+pub(crate) use made::Groups;
+pub use tier::{Tier, TierError};

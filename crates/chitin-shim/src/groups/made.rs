@@ -1,0 +1,259 @@
+//! The groups of one attempt, made and removed by its shim. The command's process joins them itself, before it
+//! executes, so that not one instruction of it runs outside.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+
+use chitin_proto::shim::{Isolation, ResourceLimits};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+use super::files;
+
+/// The period of CPU bandwidth, microseconds: the kernel's default.
+const CPU_PERIOD_US: u64 = 100_000;
+
+/// Why the groups could not be made.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum GroupError {
+    /// The group itself.
+    #[error("cannot make the group {group}", group = group.display())]
+    Make {
+        /// Which.
+        group: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A limit in it.
+    #[error("cannot set {file} of the group {group}", group = group.display())]
+    Limit {
+        /// Which.
+        group: PathBuf,
+        /// The control file.
+        file: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// Its list of processes.
+    #[error("cannot open the group {group} for joining", group = group.display())]
+    Join {
+        /// Which.
+        group: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl GroupError {
+    pub(crate) fn source_error(&self) -> &io::Error {
+        match self {
+            Self::Make { source, .. } | Self::Limit { source, .. } | Self::Join { source, .. } => source,
+        }
+    }
+}
+
+/// Where memory is limited and counted.
+#[derive(Debug)]
+enum Memory {
+    Nowhere,
+    V1(PathBuf),
+    V2(PathBuf),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Groups {
+    made: Vec<PathBuf>,
+    join: Vec<File>,
+    memory: Memory,
+    /// The version 2 group, with `cgroup.kill` and `cpu.stat`.
+    unified: Option<PathBuf>,
+}
+
+impl Groups {
+    /// No groups.
+    pub(crate) fn none() -> Self {
+        Self { made: Vec::new(), join: Vec::new(), memory: Memory::Nowhere, unified: None }
+    }
+
+    /// Makes what the order names; what was made before a failure is removed again.
+    pub(crate) fn make(isolation: &Isolation, limits: &ResourceLimits) -> Result<Self, GroupError> {
+        let mut groups = Self::none();
+        let made = groups.make_all(isolation, limits);
+        match made {
+            Ok(()) => Ok(groups),
+            Err(e) => {
+                groups.remove();
+                Err(e)
+            }
+        }
+    }
+
+    fn make_all(&mut self, isolation: &Isolation, limits: &ResourceLimits) -> Result<(), GroupError> {
+        match isolation {
+            Isolation::Rlimit => {}
+            Isolation::Cgroup2 { group } => {
+                self.add(group)?;
+                limit_v2(group, limits)?;
+                self.memory = Memory::V2(group.clone());
+                self.unified = Some(group.clone());
+            }
+            Isolation::Cgroup1 { memory, pids, cpu, unified } => {
+                if let Some(group) = memory {
+                    self.add(group)?;
+                    self.memory = Memory::V1(group.clone());
+                    if let Some(bytes) = limits.memory_bytes {
+                        limit_memory_v1(group, bytes)?;
+                    }
+                }
+                if let (Some(group), Some(max)) = (pids, limits.pids) {
+                    self.add(group)?;
+                    set(group, "pids.max", &max.to_string())?;
+                }
+                if let (Some(group), Some(millis)) = (cpu, limits.cpu_millis) {
+                    self.add(group)?;
+                    set(group, "cpu.cfs_period_us", &CPU_PERIOD_US.to_string())?;
+                    set(group, "cpu.cfs_quota_us", &quota_us(millis).to_string())?;
+                }
+                if let Some(group) = unified {
+                    self.add(group)?;
+                    self.unified = Some(group.clone());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, group: &Path) -> Result<(), GroupError> {
+        let failed = |source| GroupError::Make { group: group.to_owned(), source };
+        match fs::create_dir(group) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                // A leaf of the same name is from a start that died before its claim, or from another machine life:
+                // nothing in it is ours, and no counter of it may be taken for ours.
+                files::processes(group).into_iter().for_each(|pid| {
+                    crate::tree::kill_member(pid, group);
+                });
+                files::remove(group).and_then(|()| fs::create_dir(group)).map_err(failed)?;
+            }
+            other => other.map_err(failed)?,
+        }
+        self.made.push(group.to_owned());
+        let procs = File::options().write(true).open(group.join("cgroup.procs"));
+        self.join.push(procs.map_err(|source| GroupError::Join { group: group.to_owned(), source })?);
+        Ok(())
+    }
+
+    /// Where a process writes `0` to join.
+    pub(crate) fn doors(&self) -> &[File] {
+        &self.join
+    }
+
+    /// The command is inside: nobody else joins.
+    pub(crate) fn close_doors(&mut self) {
+        self.join = Vec::new();
+    }
+
+    /// Whether the kernel limits memory here.
+    pub(crate) fn holds_memory(&self) -> bool {
+        !matches!(self.memory, Memory::Nowhere)
+    }
+
+    /// SIGKILL to every process, in one stroke, where the kernel can.
+    pub(crate) fn kill(&self) {
+        if let Some(group) = &self.unified {
+            // What this misses, the walk over the tree meets.
+            let _ = files::write(group, "cgroup.kill", "1");
+        }
+    }
+
+    /// Lets a frozen tree hear signals.
+    pub(crate) fn thaw(&self) {
+        if let Some(group) = &self.unified {
+            let _ = files::write(group, "cgroup.freeze", "0");
+        }
+    }
+
+    /// Processes the kernel ended here for want of memory.
+    pub(crate) fn oom_kills(&self) -> u64 {
+        match &self.memory {
+            Memory::Nowhere => None,
+            Memory::V1(group) => files::keyed(group, "memory.oom_control", "oom_kill"),
+            Memory::V2(group) => files::keyed(group, "memory.events", "oom_kill"),
+        }
+        .unwrap_or(0)
+    }
+
+    /// An announcement of every out-of-memory condition. Only version 1 needs it: version 2 ends the whole group.
+    pub(crate) fn oom_event(&self) -> Option<io::Result<(EventFd, File)>> {
+        let Memory::V1(group) = &self.memory else { return None };
+        Some((|| {
+            let event = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
+            let control = File::open(group.join("memory.oom_control"))?;
+            let line = format!("{} {}", event.as_raw_fd(), control.as_raw_fd());
+            files::write(group, "cgroup.event_control", &line)?;
+            Ok((event, control))
+        })())
+    }
+
+    /// The most memory held at once, bytes.
+    pub(crate) fn peak_memory_bytes(&self) -> Option<u64> {
+        match &self.memory {
+            Memory::Nowhere => None,
+            Memory::V1(group) => files::number(group, "memory.max_usage_in_bytes"),
+            Memory::V2(group) => files::number(group, "memory.peak"),
+        }
+    }
+
+    /// CPU time of everything that ever ran here, milliseconds.
+    pub(crate) fn cpu_ms(&self) -> Option<u64> {
+        Some(files::keyed(self.unified.as_ref()?, "cpu.stat", "usage_usec")? / 1_000)
+    }
+
+    /// Removes the groups; one that is still busy is left to the gateway's sweep.
+    pub(crate) fn remove(&mut self) {
+        self.join = Vec::new();
+        for group in self.made.drain(..) {
+            let _ = files::remove(&group);
+        }
+    }
+}
+
+fn set(group: &Path, file: &'static str, value: &str) -> Result<(), GroupError> {
+    files::write(group, file, value).map_err(|source| GroupError::Limit {
+        group: group.to_owned(),
+        file,
+        source,
+    })
+}
+
+/// Thousandths of a core as microseconds a period; the kernel takes no less than 1 ms.
+fn quota_us(cpu_millis: u64) -> u64 {
+    cpu_millis.saturating_mul(CPU_PERIOD_US / 1_000).max(1_000)
+}
+
+fn limit_v2(group: &Path, limits: &ResourceLimits) -> Result<(), GroupError> {
+    if let Some(bytes) = limits.memory_bytes {
+        set(group, "memory.max", &bytes.to_string())?;
+        set(group, "memory.oom.group", "1")?;
+        if group.join("memory.swap.max").exists() {
+            set(group, "memory.swap.max", "0")?;
+        }
+    }
+    if let Some(max) = limits.pids {
+        set(group, "pids.max", &max.to_string())?;
+    }
+    if let Some(millis) = limits.cpu_millis {
+        set(group, "cpu.max", &format!("{} {CPU_PERIOD_US}", quota_us(millis)))?;
+    }
+    Ok(())
+}
+
+/// Memory, and memory with swap where the kernel counts it: else the limit would only move the task to swap.
+fn limit_memory_v1(group: &Path, bytes: u64) -> Result<(), GroupError> {
+    set(group, "memory.limit_in_bytes", &bytes.to_string())?;
+    if group.join("memory.memsw.limit_in_bytes").exists() {
+        set(group, "memory.memsw.limit_in_bytes", &bytes.to_string())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,240 @@
+//! The means this machine offers for keeping process trees together, and an instance's own place in them.
+//!
+//! Each tier holds the folder under which an instance makes `chitin-<instance>`; attempts are leaves inside it, named
+//! `<task>.<attempt>`. An instance touches nothing but its own.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use chitin_proto::shim::{Isolation, ResourceLimits};
+
+use super::files;
+
+/// The best means there are; see [`super::detect`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Tier {
+    /// Version 2 with memory and pids delegated.
+    Cgroup2 {
+        /// The group that instances make theirs in.
+        base: PathBuf,
+        /// The group the calling process sits in must be left first: no group with controllers for its children holds
+        /// processes. `prepare` moves the caller (and its parent, if both are there) to a leaf beside the instance's.
+        leave: bool,
+        /// The cpu controller is delegated too.
+        cpu: bool,
+    },
+    /// Version 1 controllers, each with its own tree; a version 2 leaf where it is mounted.
+    Cgroup1 {
+        /// In the memory controller's tree.
+        memory: PathBuf,
+        /// In the pids controller's tree.
+        pids: Option<PathBuf>,
+        /// In the cpu controller's tree.
+        cpu: Option<PathBuf>,
+        /// In the version 2 tree.
+        unified: Option<PathBuf>,
+    },
+    /// No groups.
+    Rlimit,
+}
+
+/// The leaf in which gateway and supervisor sit where they may not sit in the base itself.
+pub(super) const OWN_LEAF: &str = "chitin-own";
+
+/// Why an instance has no place.
+#[derive(Debug, thiserror::Error)]
+pub enum TierError {
+    /// A group cannot be made.
+    #[error("cannot make the group {}", group.display())]
+    Make {
+        /// Which.
+        group: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The processes of the base cannot be moved out of it.
+    #[error("cannot leave the group {}", group.display())]
+    Leave {
+        /// Which.
+        group: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The controllers are not handed on.
+    #[error("cannot enable controllers in {}", group.display())]
+    Controllers {
+        /// Which.
+        group: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+fn place(base: &Path, instance: &str) -> PathBuf {
+    base.join(format!("chitin-{instance}"))
+}
+
+impl Tier {
+    /// As `chitin status` shows it.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Cgroup2 { .. } => "cgroup2",
+            Self::Cgroup1 { .. } => "cgroup1",
+            Self::Rlimit => "rlimit",
+        }
+    }
+
+    /// What is not enforced here, or only as well as can be, in words for `chitin status`.
+    #[must_use]
+    pub fn not_enforced(&self) -> Vec<&'static str> {
+        match self {
+            Self::Cgroup2 { cpu, .. } => (!cpu).then_some("cpus").into_iter().collect(),
+            Self::Cgroup1 { pids, cpu, .. } => {
+                let pids = pids.is_none().then_some("pids");
+                pids.into_iter().chain(cpu.is_none().then_some("cpus")).collect()
+            }
+            Self::Rlimit => vec![
+                "memory (looked at twice a second)",
+                "pids",
+                "cpus",
+                "trees of a killed shim (found by their environment)",
+            ],
+        }
+    }
+
+    /// Where an attempt's tree is to be kept. Of version 1 the pids and cpu groups are named only if they are needed.
+    #[must_use]
+    pub fn isolation(&self, instance: &str, task: &str, attempt: u32, limits: &ResourceLimits) -> Isolation {
+        let leaf = |base: &PathBuf| place(base, instance).join(format!("{task}.{attempt}"));
+        match self {
+            Self::Cgroup2 { base, .. } => Isolation::Cgroup2 { group: leaf(base) },
+            Self::Cgroup1 { memory, pids, cpu, unified } => Isolation::Cgroup1 {
+                memory: Some(leaf(memory)),
+                pids: pids.as_ref().filter(|_| limits.pids.is_some()).map(leaf),
+                cpu: cpu.as_ref().filter(|_| limits.cpu_millis.is_some()).map(leaf),
+                unified: unified.as_ref().map(leaf),
+            },
+            Self::Rlimit => Isolation::Rlimit,
+        }
+    }
+
+    /// The instance's own groups, one in each tree.
+    fn places(&self, instance: &str) -> Vec<PathBuf> {
+        let bases: Vec<&PathBuf> = match self {
+            Self::Cgroup2 { base, .. } => vec![base],
+            Self::Cgroup1 { memory, pids, cpu, unified } => {
+                std::iter::once(memory).chain([pids, cpu, unified].into_iter().flatten()).collect()
+            }
+            Self::Rlimit => Vec::new(),
+        };
+        bases.into_iter().map(|base| place(base, instance)).collect()
+    }
+
+    /// Makes the instance's groups; doing it again is the same. To be called before the first attempt.
+    ///
+    /// # Errors
+    /// See [`TierError`]: use [`Tier::Rlimit`] then, and say so.
+    pub fn prepare(&self, instance: &str) -> Result<(), TierError> {
+        if let Self::Cgroup2 { base, leave, cpu } = self {
+            if *leave {
+                leave_base(base)?;
+            }
+            hand_on(base, *cpu)?;
+        }
+        for group in self.places(instance) {
+            match fs::create_dir(&group) {
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                other => other.map_err(|source| TierError::Make { group: group.clone(), source })?,
+            }
+            if let Self::Cgroup2 { cpu, .. } = self {
+                hand_on(&group, *cpu)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes groups of this instance's attempts, but those whose name (`<task>.<attempt>`) is to be kept. A group
+    /// that still has processes stays: end its tree first ([`crate::tree::end`]). How many were removed.
+    pub fn sweep(&self, instance: &str, keep: &dyn Fn(&str) -> bool) -> usize {
+        let places = self.places(instance);
+        let leaves = places.iter().flat_map(|place| files::inside(place));
+        let leftover = leaves.filter(|leaf| {
+            let name = leaf.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+            !keep(name) && files::processes(leaf).is_empty()
+        });
+        leftover.filter(|leaf| files::remove(leaf).is_ok()).count()
+    }
+
+    /// Removes the instance's groups at shutdown, if no attempt is left in them.
+    pub fn remove(&self, instance: &str) {
+        for group in self.places(instance) {
+            // Not empty: tasks go on without a gateway, and need it.
+            let _ = fs::remove_dir(&group);
+        }
+    }
+}
+
+/// Moves every process of the base (the caller and its supervisor, as `detect` made sure) to a leaf in it.
+fn leave_base(base: &Path) -> Result<(), TierError> {
+    let leaf = base.join(OWN_LEAF);
+    let failed = |source| TierError::Leave { group: base.to_owned(), source };
+    match fs::create_dir(&leaf) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+        other => other.map_err(failed)?,
+    }
+    for pid in files::read(base, "cgroup.procs").unwrap_or_default().lines() {
+        files::write(&leaf, "cgroup.procs", pid).map_err(failed)?;
+    }
+    Ok(())
+}
+
+fn hand_on(group: &Path, cpu: bool) -> Result<(), TierError> {
+    let controllers = if cpu { "+memory +pids +cpu" } else { "+memory +pids" };
+    files::write(group, "cgroup.subtree_control", controllers)
+        .map_err(|source| TierError::Controllers { group: group.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn version_1_groups_are_named_as_needed() {
+        let tier = Tier::Cgroup1 {
+            memory: "/m".into(),
+            pids: Some("/p".into()),
+            cpu: Some("/c".into()),
+            unified: Some("/u".into()),
+        };
+        let limits = ResourceLimits { pids: Some(3), ..ResourceLimits::default() };
+        let expected = Isolation::Cgroup1 {
+            memory: Some("/m/chitin-i/t.2".into()),
+            pids: Some("/p/chitin-i/t.2".into()),
+            cpu: None,
+            unified: Some("/u/chitin-i/t.2".into()),
+        };
+        assert_eq!(tier.isolation("i", "t", 2, &limits), expected);
+    }
+
+    #[test]
+    fn an_instance_sweeps_only_its_own_and_keeps_what_it_is_told() {
+        // Plain folders stand in for groups: the sweep removes folders.
+        let dir = tempfile::tempdir().unwrap();
+        let tier = Tier::Cgroup1 { memory: dir.path().into(), pids: None, cpu: None, unified: None };
+        tier.prepare("a").unwrap();
+        tier.prepare("a").unwrap();
+        for leaf in ["chitin-a/t.1", "chitin-a/t.2", "chitin-b/t.1"] {
+            fs::create_dir_all(dir.path().join(leaf)).unwrap();
+        }
+        assert_eq!(tier.sweep("a", &|name| name == "t.2"), 1);
+        assert!(!dir.path().join("chitin-a/t.1").exists());
+        assert!(dir.path().join("chitin-a/t.2").exists() && dir.path().join("chitin-b/t.1").exists());
+        tier.remove("a");
+        assert!(dir.path().join("chitin-a").exists(), "an attempt is left in it");
+        tier.sweep("a", &|_| false);
+        tier.remove("a");
+        assert!(!dir.path().join("chitin-a").exists());
+    }
+}

@@ -1,0 +1,163 @@
+//! Finding an attempt again after the gateway's death: who claimed it, does its shim live, what did it leave.
+//!
+//! The order of the questions is the order of trust: the claim (who), the boot id (can anything live), the lock (does
+//! the shim live), the record (how it ended). Pids are never asked.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Read};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use chitin_proto::shim::{Claim, EXIT_RECORD_BYTES, ExitReport, PROTOCOL_VERSION, decode_exit_record, names};
+
+use crate::spool::Spool;
+
+/// What was found of an attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// Nobody has claimed it: it was not started, and a straggler still may. [`void`] it. If the attempt is of another
+    /// boot, that says nothing: claims are not made durable.
+    NoClaim,
+    /// Voided: it never started under this token and never will.
+    Void,
+    /// Its shim lives: [`connect`] and attach.
+    Alive {
+        /// Its claim.
+        claim: Claim,
+    },
+    /// Its shim is dead, in this boot. Without a record: [`crate::tree::end`] what is left, then it is lost.
+    Dead {
+        /// How it ended, if the shim could still say so.
+        record: Option<ExitReport>,
+        /// Its claim.
+        claim: Claim,
+    },
+    /// The machine was started anew since: nothing of it lives.
+    OtherBoot {
+        /// How it ended, if it had.
+        record: Option<ExitReport>,
+    },
+}
+
+/// Looks at an attempt's spool folder. A folder that is not there is [`Found::NoClaim`].
+///
+/// # Errors
+/// The claim or the record exists and cannot be read: the disk's trouble, which says nothing about the attempt.
+pub fn probe(spool_dir: &Path, token: &str, current_boot_id: &str) -> io::Result<Found> {
+    let (file, claim) = match open_claim(spool_dir, token)? {
+        None => return Ok(Found::NoClaim),
+        Some((file, claim)) => (file, claim),
+    };
+    let Some(claim) = claim else {
+        // A claim is whole before it has its name; only a power cut leaves it torn.
+        return Ok(Found::OtherBoot { record: record(spool_dir, token)? });
+    };
+    if claim.shim.is_none() {
+        return Ok(Found::Void);
+    }
+    if claim.boot_id != current_boot_id {
+        return Ok(Found::OtherBoot { record: record(spool_dir, token)? });
+    }
+    match file.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => Ok(Found::Alive { claim }),
+        Err(TryLockError::Error(e)) => Err(e),
+        // The record is read after the lock was seen free: a shim writes it before it ends.
+        Ok(()) => Ok(Found::Dead { record: record(spool_dir, token)?, claim }),
+    }
+}
+
+/// The claim file and its content, if it can be understood.
+fn open_claim(spool_dir: &Path, token: &str) -> io::Result<Option<(File, Option<Claim>)>> {
+    let file = match File::open(spool_dir.join(names::claim(token))) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other?,
+    };
+    let mut bytes = Vec::new();
+    (&file).take(crate::limits::CONTROL_FILE_BYTES).read_to_end(&mut bytes)?;
+    let claim = serde_json::from_slice::<Claim>(&bytes).ok().filter(|c| c.token == token);
+    Ok(Some((file, claim)))
+}
+
+/// The exit record, if there is a whole one of this token.
+fn record(spool_dir: &Path, token: &str) -> io::Result<Option<ExitReport>> {
+    let file = match File::open(spool_dir.join(names::EXIT_RECORD)) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other?,
+    };
+    let mut bytes = Vec::with_capacity(EXIT_RECORD_BYTES);
+    let most = u64::try_from(EXIT_RECORD_BYTES).unwrap_or(u64::MAX);
+    file.take(most).read_to_end(&mut bytes)?;
+    Ok(decode_exit_record(&bytes).ok().filter(|report| report.token == token))
+}
+
+/// Who came first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Voided {
+    /// The attempt is void: no shim will ever start it under this token.
+    Voided,
+    /// A shim was faster: it runs, or ran.
+    LostToClaim,
+}
+
+/// Links a void claim. Doing it again is the same.
+///
+/// # Errors
+/// `NotFound`: the folder is not there, so no shim can claim it either (it never makes one). Others: the disk.
+pub fn void(spool_dir: &Path, token: &str, boot_id: &str) -> io::Result<Voided> {
+    let claim =
+        Claim { v: PROTOCOL_VERSION, token: token.to_owned(), boot_id: boot_id.to_owned(), shim: None };
+    let draft = spool_dir.join(format!("void.{}", std::process::id()));
+    fs::write(&draft, serde_json::to_vec(&claim)?)?;
+    let linked = fs::hard_link(&draft, spool_dir.join(names::claim(token)));
+    let _ = fs::remove_file(&draft);
+    match linked {
+        Ok(()) => Ok(Voided::Voided),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+            let there = open_claim(spool_dir, token)?.and_then(|(_, claim)| claim);
+            let void = there.is_some_and(|c| c.shim.is_none());
+            Ok(if void { Voided::Voided } else { Voided::LostToClaim })
+        }
+        Err(e) => Err(e),
+    }
+}
+
+/// Connects to an attempt's shim, however deep its folder lies. Say [`chitin_proto::shim::ToShim::Attach`] first. The
+/// socket is blocking.
+///
+/// # Errors
+/// `NotFound` or `ConnectionRefused`: the shim has ended, or has not come to listen yet: [`probe`] again.
+pub fn connect(spool_dir: &Path) -> io::Result<UnixStream> {
+    UnixStream::connect(Spool::open(spool_dir)?.at(names::SOCKET))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn void_is_said_once_and_stands() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(probe(dir.path(), "t", "boot").unwrap(), Found::NoClaim);
+        assert_eq!(void(dir.path(), "t", "boot").unwrap(), Voided::Voided);
+        assert_eq!(void(dir.path(), "t", "boot").unwrap(), Voided::Voided);
+        assert_eq!(probe(dir.path(), "t", "boot").unwrap(), Found::Void);
+        assert_eq!(probe(dir.path(), "other", "boot").unwrap(), Found::NoClaim);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no draft is left");
+    }
+
+    #[test]
+    fn a_torn_claim_is_of_another_boot() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("claim-t"), b"").unwrap();
+        assert_eq!(probe(dir.path(), "t", "boot").unwrap(), Found::OtherBoot { record: None });
+        assert_eq!(void(dir.path(), "t", "boot").unwrap(), Voided::LostToClaim);
+    }
+
+    #[test]
+    fn a_folder_that_is_gone_cannot_be_voided() {
+        let dir = tempfile::tempdir().unwrap();
+        let gone = dir.path().join("gone");
+        assert_eq!(probe(&gone, "t", "boot").unwrap(), Found::NoClaim);
+        assert_eq!(void(&gone, "t", "boot").unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+}

@@ -1,0 +1,50 @@
+//! The attempt's spool folder, held by a descriptor: a folder that was swept and made anew by somebody else is never
+//! written to. Names are resolved through `/proc/self/fd/<dir>/…`, which also keeps socket addresses short (a path in a
+//! `sockaddr_un` ends at 108 bytes).
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use chitin_proto::shim::names;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+
+/// An open spool folder.
+pub(crate) struct Spool {
+    dir: OwnedFd,
+    path: PathBuf,
+}
+
+impl Spool {
+    /// Opens the folder; it is never made here, so that a straggler cannot run an attempt that was swept.
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let dir = open(path, flags, Mode::empty())?;
+        Ok(Self { dir, path: std::path::absolute(path)? })
+    }
+
+    /// A name inside, for this process only.
+    pub(crate) fn at(&self, name: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}/{name}", self.dir.as_raw_fd()))
+    }
+
+    /// A name inside, for other processes.
+    pub(crate) fn told(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// A line for people, where nobody else can be told.
+    pub(crate) fn log(&self, line: &str) {
+        use std::io::Write;
+        let file = File::options().append(true).create(true).open(self.at(names::SHIM_LOG));
+        // The last resort has none behind it.
+        let _ = file.and_then(|mut f| writeln!(f, "{line}"));
+    }
+
+    /// Makes names in the folder durable.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        File::open(self.at("."))?.sync_all()
+    }
+}

@@ -1,0 +1,101 @@
+//! Starting a shim, for the gateway: an order in a sealed memory file, a socket pair, and `posix_spawn`, which costs
+//! the same however large the gateway is.
+
+use std::fs::File;
+use std::io::{self, Seek, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use chitin_proto::shim::{Order, OrderError};
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+
+/// A shim that was started. Whether it owns the attempt is told by its first frame.
+#[derive(Debug)]
+pub struct Spawned {
+    /// Its process id; good for logs until it is reaped ([`reap_children`]), never for signals.
+    pub pid: u32,
+    /// The gateway's end of the socket pair: non-blocking, close-on-exec.
+    pub socket: UnixStream,
+}
+
+/// Why no shim was started. Nothing has run.
+#[derive(Debug, thiserror::Error)]
+pub enum SpawnError {
+    /// The order cannot be written down.
+    #[error("the order cannot be encoded")]
+    Order(#[from] OrderError),
+    /// A memory file for the order or the standard input.
+    #[error("cannot make a memory file")]
+    Memory(#[source] io::Error),
+    /// The socket pair.
+    #[error("cannot make a socket pair")]
+    Socket(#[source] io::Error),
+    /// The process itself.
+    #[error("cannot start {}; it lies beside the program `chitin`", program.display())]
+    Process {
+        /// The shim's binary.
+        program: std::path::PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Starts a shim for an order. The spool folder must exist. `stdin` is the command's standard input; `None`: empty.
+///
+/// The shim is a child of the caller and is not waited for: reap it by [`reap_children`].
+///
+/// # Errors
+/// See [`SpawnError`]. An error means that no shim was started.
+pub fn spawn(
+    shim_binary: &Path,
+    spool_dir: &Path,
+    order: &Order,
+    stdin: Option<&[u8]>,
+) -> Result<Spawned, SpawnError> {
+    let order = sealed(c"chitin-order", &order.encode()?).map_err(SpawnError::Memory)?;
+    let stdin = match stdin {
+        Some(bytes) => Stdio::from(sealed(c"chitin-stdin", bytes).map_err(SpawnError::Memory)?),
+        // Opened here: `Stdio::null` on descriptor 2 would be write-only.
+        None => Stdio::from(File::open("/dev/null").map_err(SpawnError::Memory)?),
+    };
+    let (socket, theirs) = UnixStream::pair().map_err(SpawnError::Socket)?;
+    socket.set_nonblocking(true).map_err(SpawnError::Socket)?;
+    #[expect(clippy::disallowed_methods, reason = "the one place that starts shims")]
+    let child = Command::new(shim_binary)
+        .arg0("chitin-shim")
+        .arg(spool_dir)
+        .env_clear()
+        .stdin(order)
+        .stdout(OwnedFd::from(theirs))
+        .stderr(stdin)
+        .spawn()
+        .map_err(|source| SpawnError::Process { program: shim_binary.to_owned(), source })?;
+    Ok(Spawned { pid: child.id(), socket })
+}
+
+/// Reaps every child of this process that has ended; how many. For a caller that gets SIGCHLD and leaves waiting for
+/// children to nobody else.
+pub fn reap_children() -> usize {
+    let mut reaped: usize = 0;
+    // Bounded by the children that have ended.
+    while let Ok(Some(_)) = rustix::process::wait(rustix::process::WaitOptions::NOHANG) {
+        reaped = reaped.saturating_add(1);
+    }
+    reaped
+}
+
+/// A memory file that nobody can change any more, at its beginning.
+fn sealed(name: &std::ffi::CStr, bytes: &[u8]) -> io::Result<File> {
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    let mut file = File::from(memfd_create(name, flags)?);
+    file.write_all(bytes)?;
+    file.rewind()?;
+    let seals =
+        SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_SEAL;
+    fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
+    Ok(file)
+}
