@@ -1,0 +1,107 @@
+//! `chitin status`: the gateway and its layers.
+
+use chitin_proto::http::StatusView;
+use serde_json::Value;
+
+use crate::cli::Globals;
+use crate::client::{Client, LOOK, Request, api};
+use crate::failure::Failure;
+use crate::out;
+use crate::runtime;
+use crate::style::{self, Style};
+use crate::table::{self, Cell};
+use crate::units;
+
+/// Show how the gateway is
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  chitin status
+  chitin status --json")]
+pub(crate) struct Status {
+    /// Print the gateway's JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Shows the gateway's status.
+pub(crate) fn status(status: &Status, globals: &Globals) -> Result<u8, Failure> {
+    let client = Client::new(&globals.data_dir()?);
+    runtime::block_on(async {
+        let answer = client.read(&Request::get("/v1/status"), &LOOK).await?;
+        if status.json {
+            out::json(&answer)?;
+        } else {
+            out::bytes(layout(&api::shape(answer)?, Style::of_stdout()).as_bytes())?;
+        }
+        Ok(0)
+    })
+}
+
+fn layout(status: &StatusView, style: Style) -> String {
+    let supervisor = status.supervisor_pid.map_or_else(String::new, |pid| format!(", supervisor {pid}"));
+    let mut text = format!(
+        "chitin {}, pid {}{supervisor}, up {}, isolation {}{}\n\n",
+        status.version,
+        status.pid,
+        units::show_duration(status.uptime_s),
+        status.isolation,
+        if status.shedding { ", refusing new work" } else { "" },
+    );
+    let layers = [
+        ("gateway", &status.layers.gateway),
+        ("queue", &status.layers.queue),
+        ("workers", &status.layers.workers),
+        ("store", &status.layers.store),
+        ("cache", &status.layers.cache),
+        ("monitor", &status.layers.monitor),
+    ];
+    let rows: Vec<Vec<Cell>> = layers
+        .iter()
+        .map(|(name, layer)| {
+            let state = layer.get("state").and_then(Value::as_str).unwrap_or("?");
+            vec![Cell::new(name), Cell::coloured(state, style::of_state(state)), Cell::new(&figures(layer))]
+        })
+        .collect();
+    text.push_str(&table::render(&["LAYER", "STATE", "FIGURES"], &rows, style::width(), style));
+    text
+}
+
+/// All of a layer but its state: `queued 3, running 2, limit 10000`.
+fn figures(layer: &Value) -> String {
+    let Some(object) = layer.as_object() else { return String::new() };
+    let figures: Vec<String> = object
+        .iter()
+        .filter(|(name, value)| *name != "state" && !value.is_null())
+        .map(|(name, value)| match value.as_str() {
+            Some(text) => format!("{name} {text}"),
+            None => format!("{name} {value}"),
+        })
+        .collect();
+    figures.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn layers_are_shown_with_their_figures() {
+        let layer = json!({"state": "ok"});
+        let status = json!({
+            "pid": 7, "supervisor_pid": null, "version": "0.1.0", "uptime_s": 192.4, "isolation": "cgroup1",
+            "layers": {"gateway": layer, "queue": {"state": "ok", "limit": 10_000, "queued": 3, "running": 2},
+                "workers": layer, "store": {"state": "degraded", "why": "full"}, "cache": layer, "monitor": layer},
+            "shedding": true,
+        });
+        let text = layout(&serde_json::from_value(status).unwrap(), Style::Plain);
+        assert!(
+            text.starts_with("chitin 0.1.0, pid 7, up 3m12s, isolation cgroup1, refusing new work\n\n"),
+            "{text}"
+        );
+        assert!(text.contains("queue    ok        limit 10000, queued 3, running 2\n"), "{text}");
+        assert!(text.contains("store    degraded  why full\n"), "{text}");
+    }
+}

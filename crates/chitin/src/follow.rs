@@ -1,0 +1,208 @@
+//! Following a task's output: from where we are, over lost connections and restarts of the gateway, without a byte lost
+//! or written twice. [`Place`] is what makes that so; it is pure.
+
+use std::time::{Duration, Instant};
+
+use crate::client::{CallError, Client, FOLLOW, Query, Request, backoff};
+use crate::clock;
+use crate::failure::Failure;
+use crate::frames::{Decoder, FrameError, Piece, Stream};
+use crate::outputs::Outputs;
+use crate::text;
+
+/// What of the output is wanted.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Wanted {
+    /// Only one of the outputs.
+    pub(crate) stream: Option<Stream>,
+    /// This attempt; none: the newest, and those after it.
+    pub(crate) attempt: Option<u32>,
+    /// Until the task has ended.
+    pub(crate) follow: bool,
+}
+
+/// How far we have come: everything before it is written.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Place {
+    attempt: Option<u32>,
+    stdout: u64,
+    stderr: u64,
+}
+
+/// Whether a piece begins something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum News {
+    /// Another attempt than before.
+    NextAttempt(u32),
+    /// More of the same.
+    None,
+}
+
+impl Place {
+    /// Goes past a piece. A beginning that we know already, as a resumed stream may repeat it, changes nothing.
+    fn pass(&mut self, piece: &Piece<'_>) -> News {
+        match *piece {
+            Piece::Attempt(attempt) if self.attempt == Some(attempt) => {}
+            Piece::Attempt(attempt) => {
+                let before = std::mem::replace(self, Self { attempt: Some(attempt), stdout: 0, stderr: 0 });
+                if before.attempt.is_some() {
+                    return News::NextAttempt(attempt);
+                }
+            }
+            Piece::Bytes(stream, bytes) => self.add(stream, u64::try_from(bytes.len()).unwrap_or(u64::MAX)),
+            Piece::Omitted(stream, count) => self.add(stream, count),
+        }
+        News::None
+    }
+
+    fn add(&mut self, stream: Stream, count: u64) {
+        let offset = match stream {
+            Stream::Stdout => &mut self.stdout,
+            Stream::Stderr => &mut self.stderr,
+        };
+        *offset = offset.saturating_add(count);
+    }
+
+    /// What to ask for to go on from here.
+    fn target(&self, id: &str, wanted: Wanted) -> String {
+        let stream = wanted.stream.map(|stream| match stream {
+            Stream::Stdout => "stdout",
+            Stream::Stderr => "stderr",
+        });
+        let attempt = self.attempt.or(wanted.attempt).map(|attempt| attempt.to_string());
+        let query = Query::new(format!("/v1/tasks/{id}/logs"))
+            .and("framed", "true")
+            .and_maybe("follow", wanted.follow.then_some("true"))
+            .and_maybe("stream", stream)
+            .and_maybe("attempt", attempt);
+        if self.attempt.is_none() {
+            return query.target();
+        }
+        query.and("stdout_from", self.stdout.to_string()).and("stderr_from", self.stderr.to_string()).target()
+    }
+}
+
+/// Why a stream of frames ended before its end.
+enum Broken {
+    /// May be taken up again.
+    Call(CallError),
+    /// May not.
+    Ours(Failure),
+}
+
+/// The head of a followed log may wait for the first frame, and that for a keep-alive.
+const HEAD_WAIT: Duration = Duration::from_secs(20);
+/// After so long without a frame it is said that the task waits.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// Writes a task's output until its end, or until the gateway was away for too long.
+pub(crate) async fn follow(
+    client: &Client,
+    id: &str,
+    wanted: Wanted,
+    place: &mut Place,
+    outputs: &mut Outputs,
+) -> Result<(), Failure> {
+    let mut heard_at = clock::now();
+    let mut losses = 0_u32;
+    loop {
+        let before = heard_at;
+        let error = match stream(client, id, wanted, place, outputs, &mut heard_at).await {
+            Ok(()) => return Ok(()),
+            Err(Broken::Ours(failure)) => return Err(failure),
+            Err(Broken::Call(error)) => error,
+        };
+        losses = if heard_at == before { losses.saturating_add(1) } else { 1 };
+        let again = matches!(error, CallError::Lost { .. } | CallError::Late { .. });
+        if !again || heard_at.elapsed() > FOLLOW.reach() {
+            return Err(error.into());
+        }
+        outputs.progress.show("the gateway is away; the task goes on");
+        tokio::time::sleep(backoff(losses)).await;
+    }
+}
+
+async fn stream(
+    client: &Client,
+    id: &str,
+    wanted: Wanted,
+    place: &mut Place,
+    outputs: &mut Outputs,
+    heard_at: &mut Instant,
+) -> Result<(), Broken> {
+    let request = Request::get(place.target(id, wanted)).waits(HEAD_WAIT);
+    let mut answer = client.try_call(&request, &FOLLOW).await.map_err(Broken::Call)?;
+    let mut decoder = Decoder::new();
+    loop {
+        let waiting = outputs.progress.visible() && place.attempt.is_none();
+        let chunk = if waiting {
+            match tokio::time::timeout(IDLE, answer.chunk()).await {
+                Ok(chunk) => chunk,
+                Err(_) => {
+                    outputs.progress.show(&format!("{id} waits to be started"));
+                    answer.chunk().await
+                }
+            }
+        } else {
+            answer.chunk().await
+        };
+        let Some(chunk) = chunk.map_err(Broken::Call)? else { return Ok(()) };
+        *heard_at = clock::now();
+        let mut bytes = chunk.as_ref();
+        while let Some(piece) = decoder.next(&mut bytes).map_err(garbled)? {
+            write(&piece, place, outputs).await.map_err(Broken::Ours)?;
+        }
+    }
+}
+
+async fn write(piece: &Piece<'_>, place: &mut Place, outputs: &mut Outputs) -> Result<(), Failure> {
+    let news = place.pass(piece);
+    match (piece, news) {
+        (_, News::NextAttempt(attempt)) => outputs.remark(&format!("attempt {attempt} begins")),
+        (Piece::Bytes(stream, bytes), _) => outputs.write(*stream, bytes).await?,
+        (Piece::Omitted(stream, count), _) => {
+            let name = if *stream == Stream::Stdout { "stdout" } else { "stderr" };
+            outputs.remark(&format!("{} of {name} were not kept", text::count(*count, "byte")));
+        }
+        (Piece::Attempt(_), _) => outputs.progress.clear(),
+    }
+    Ok(())
+}
+
+fn garbled(error: FrameError) -> Broken {
+    Broken::Call(CallError::Garbled { what: error.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FOLLOWED: Wanted = Wanted { stream: None, attempt: None, follow: true };
+
+    #[test]
+    fn one_goes_on_where_one_was() {
+        let mut place = Place::default();
+        assert_eq!(place.target("a", FOLLOWED), "/v1/tasks/a/logs?framed=true&follow=true");
+        assert_eq!(place.pass(&Piece::Attempt(1)), News::None);
+        place.pass(&Piece::Bytes(Stream::Stdout, b"12345"));
+        place.pass(&Piece::Bytes(Stream::Stderr, b"12"));
+        place.pass(&Piece::Omitted(Stream::Stdout, 1_000));
+        assert_eq!(
+            place.target("a", FOLLOWED),
+            "/v1/tasks/a/logs?framed=true&follow=true&attempt=1&stdout_from=1005&stderr_from=2"
+        );
+        assert_eq!(place.pass(&Piece::Attempt(1)), News::None, "a beginning we know");
+        assert_eq!(place.stdout, 1_005);
+        assert_eq!(place.pass(&Piece::Attempt(2)), News::NextAttempt(2));
+        assert_eq!(place, Place { attempt: Some(2), stdout: 0, stderr: 0 });
+    }
+
+    #[test]
+    fn what_is_wanted_is_asked_for() {
+        let wanted = Wanted { stream: Some(Stream::Stderr), attempt: Some(3), follow: false };
+        assert_eq!(
+            Place::default().target("a", wanted),
+            "/v1/tasks/a/logs?framed=true&stream=stderr&attempt=3"
+        );
+    }
+}
