@@ -1,0 +1,133 @@
+//! The write-ahead log's upkeep, which SQLite would otherwise do in the middle of a commit.
+//!
+//! Owns: how much stands in the log, working it off beside the writer, and beginning it anew. A log that could only
+//! grow would fill the disk; one that is worked off by the writer would stop it. Stands beside the verbs: the engine
+//! calls it between batches.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::Connection;
+
+use crate::StoreError;
+use crate::error::sql;
+use crate::open::{self, Role, StoreOptions};
+
+/// A frame: a page and its header.
+const FRAME_BYTES: u64 = 4_096 + 24;
+
+/// The log's own header.
+const HEADER_BYTES: u64 = 32;
+
+/// So many frames the writer itself works off when it begins the log anew: 8 MB, a few ten milliseconds.
+const WRITER_FRAMES: u64 = 2_000;
+
+/// How full the log is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct WalState {
+    /// Frames since the log was begun anew.
+    pub log_frames: u64,
+    /// How many of them stand in the database file too.
+    pub checkpointed_frames: u64,
+    /// What the log's frames take on disk; the file may be longer.
+    pub bytes: u64,
+}
+
+/// What became of the wish to begin the log anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Restart {
+    /// The log is small.
+    Below(WalState),
+    /// Much is still to be worked off: the checkpointer first.
+    Behind(WalState),
+    /// A reader or a checkpoint stands in the way: at another time.
+    Busy(WalState),
+    /// The next commit begins the log anew.
+    Done,
+}
+
+/// Works the log off on a connection of its own, so that the writer need not.
+#[derive(Debug)]
+pub struct Checkpointer {
+    conn: Connection,
+}
+
+impl Checkpointer {
+    /// Opens a database that [`Writer::open`](crate::Writer::open) has opened before.
+    ///
+    /// # Errors
+    /// It cannot be opened or set up.
+    pub fn open(path: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
+        let conn = open::connect(path, options, Role::Checkpointer)?;
+        open::assert_durable(&conn, path)?;
+        Ok(Self { conn })
+    }
+
+    /// Works off what no reader holds back, and waits for nobody.
+    ///
+    /// # Errors
+    /// SQLite's; an I/O error is an *unknown*, as everywhere.
+    pub fn passive(&mut self) -> Result<WalState, StoreError> {
+        checkpoint(&self.conn, "PRAGMA wal_checkpoint(PASSIVE)").map(|(_, state)| state)
+    }
+}
+
+/// How full the log is; touches nothing.
+pub(crate) fn state(conn: &Connection) -> Result<WalState, StoreError> {
+    checkpoint(conn, "PRAGMA wal_checkpoint(NOOP)").map(|(_, state)| state)
+}
+
+/// Begins the log anew if it is above `above` bytes and that costs the writer little. Above four times that it costs
+/// what it costs: a checkpointer that never keeps up must not fill the disk.
+pub(crate) fn restart_if_above(
+    conn: &Connection,
+    above: u64,
+    busy_timeout: Duration,
+) -> Result<Restart, StoreError> {
+    let state = state(conn)?;
+    if state.bytes <= above {
+        return Ok(Restart::Below(state));
+    }
+    let behind = state.log_frames.saturating_sub(state.checkpointed_frames);
+    if behind > WRITER_FRAMES && state.bytes < above.saturating_mul(4) {
+        return Ok(Restart::Behind(state));
+    }
+    // Readers are not waited for: the next batch tries again.
+    conn.busy_timeout(Duration::ZERO).map_err(sql("restart the log"))?;
+    let done = checkpoint(conn, "PRAGMA wal_checkpoint(RESTART)");
+    conn.busy_timeout(busy_timeout).map_err(sql("restart the log"))?;
+    let (busy, state) = done?;
+    Ok(if busy { Restart::Busy(state) } else { Restart::Done })
+}
+
+fn checkpoint(conn: &Connection, text: &'static str) -> Result<(bool, WalState), StoreError> {
+    const STEP: &str = "checkpoint";
+    let read =
+        |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?));
+    let (busy, log, done) = conn
+        .prepare_cached(text)
+        .and_then(|mut statement| statement.query_row([], read))
+        .map_err(sql(STEP))?;
+    // -1 stands for "no log".
+    let log_frames = u64::try_from(log).unwrap_or(0);
+    let bytes = if log_frames == 0 { 0 } else { HEADER_BYTES + log_frames * FRAME_BYTES };
+    Ok((busy != 0, WalState { log_frames, checkpointed_frames: u64::try_from(done).unwrap_or(0), bytes }))
+}
+
+/// The log's file.
+pub(crate) fn file(database: &Path) -> PathBuf {
+    let mut name = database.as_os_str().to_owned();
+    name.push("-wal");
+    PathBuf::from(name)
+}
+
+/// The size of the log's file; 0 if there is none.
+pub(crate) fn file_bytes(log: &Path) -> Result<u64, StoreError> {
+    match fs::metadata(log) {
+        Ok(metadata) => Ok(metadata.len()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+        Err(source) => Err(StoreError::File { step: "look at", path: log.to_owned(), source }),
+    }
+}
