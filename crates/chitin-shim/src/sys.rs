@@ -26,10 +26,11 @@ pub(crate) fn fork_child(child: impl FnOnce() -> Result<Infallible, nix::Error>)
 /// Every signal back to its default action: what a parent ignored stays ignored over `exec`, and the runtime ignores
 /// SIGPIPE.
 pub(crate) fn default_signals() {
-    for number in Signal::iterator().filter(|s| !matches!(s, Signal::SIGKILL | Signal::SIGSTOP)) {
+    // Real-time signals too, which `nix` does not name. SIGKILL, SIGSTOP and the C library's own two refuse.
+    for number in 1..=64 {
         // SAFETY: the default action is no handler, so no code of ours can run in signal context.
         // Unavoidable: `signal` is unsafe for every action alike.
-        let _ = unsafe { signal(number, SigHandler::SigDfl) };
+        unsafe { libc::signal(number, libc::SIG_DFL) };
     }
 }
 
