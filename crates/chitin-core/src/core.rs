@@ -56,28 +56,36 @@ pub struct Core {
     pub(crate) epoch: Epoch,
     pub(crate) boot: BootNo,
     pub(crate) hot: Hot,
-    pub(crate) turns: Turns,
-    pub(crate) names: Names,
-    pub(crate) next_seq: Seq,
+    pub(crate) turns: Staged<Turns>,
+    pub(crate) names: Staged<Interned>,
+    pub(crate) next_seq: Staged<Seq>,
     pub(crate) kept_bytes: Staged<u64>,
     pub(crate) next_sweep_ms: Staged<i64>,
     outputs: Vec<Output>,
 }
 
-/// A value with the open transaction's change.
-#[derive(Debug, Clone, Copy, Default)]
+/// A value and what the open transaction makes of it. Each is small, so a change is a copy of the whole.
+#[derive(Debug, Default)]
 pub(crate) struct Staged<T> {
     committed: T,
     staged: Option<T>,
 }
 
-impl<T: Copy> Staged<T> {
-    pub(crate) fn get(&self) -> T {
-        self.staged.unwrap_or(self.committed)
+impl<T: Clone> Staged<T> {
+    pub(crate) fn new(committed: T) -> Self {
+        Self { committed, staged: None }
+    }
+
+    pub(crate) fn get(&self) -> &T {
+        self.staged.as_ref().unwrap_or(&self.committed)
     }
 
     pub(crate) fn set(&mut self, value: T) {
         self.staged = Some(value);
+    }
+
+    pub(crate) fn change(&mut self) -> &mut T {
+        self.staged.get_or_insert_with(|| self.committed.clone())
     }
 
     fn finish(&mut self, keep: bool) {
@@ -89,35 +97,11 @@ impl<T: Copy> Staged<T> {
     }
 }
 
-/// Queues and principals, by name and number. Few, so an open transaction's changes are a copy of the whole.
-#[derive(Debug, Default)]
-pub(crate) struct Names {
-    committed: Interned,
-    staged: Option<Interned>,
-}
-
+/// Queues and principals, by name and number.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Interned {
     pub(crate) queues: Vec<QueueRow>,
     pub(crate) principals: HashMap<String, PrincipalId>,
-}
-
-impl Names {
-    pub(crate) fn get(&self) -> &Interned {
-        self.staged.as_ref().unwrap_or(&self.committed)
-    }
-
-    pub(crate) fn change(&mut self) -> &mut Interned {
-        self.staged.get_or_insert_with(|| self.committed.clone())
-    }
-
-    fn finish(&mut self, keep: bool) {
-        if let Some(staged) = self.staged.take()
-            && keep
-        {
-            self.committed = staged;
-        }
-    }
 }
 
 impl Interned {
@@ -136,9 +120,9 @@ impl Core {
             epoch: Epoch(0),
             boot: BootNo(0),
             hot: Hot::default(),
-            turns: Turns::default(),
-            names: Names::default(),
-            next_seq: Seq(1),
+            turns: Staged::default(),
+            names: Staged::default(),
+            next_seq: Staged::new(Seq(1)),
             kept_bytes: Staged::default(),
             next_sweep_ms: Staged::default(),
             outputs: Vec::new(),
@@ -186,7 +170,9 @@ impl Core {
             self.hot.roll_back();
             self.outputs.clear();
         }
+        self.turns.finish(keep);
         self.names.finish(keep);
+        self.next_seq.finish(keep);
         self.kept_bytes.finish(keep);
         self.next_sweep_ms.finish(keep);
         std::mem::take(&mut self.outputs)

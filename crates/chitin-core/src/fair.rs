@@ -96,7 +96,7 @@ fn risen(priority: Priority, head: Seq, newest: Seq) -> i64 {
 }
 
 /// Who has had how many turns, in virtual time. Kept in memory only: after a restart everybody begins alike.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct Turns {
     now: u64,
     finish: HashMap<PrincipalId, u64>,

@@ -28,8 +28,8 @@ impl Core {
         let running = u64::try_from(self.hot.counts().running).unwrap_or(0);
         let free = usize::try_from(self.limits.running_tasks.saturating_sub(running)).unwrap_or(0);
         let names = self.names.get();
-        let mut picker = self.hot.lanes().picker(self.next_seq, |queue| names.is_open(queue));
-        let turns = &mut self.turns;
+        let mut picker = self.hot.lanes().picker(*self.next_seq.get(), |queue| names.is_open(queue));
+        let turns = self.turns.change();
         let hot = &self.hot;
         std::iter::from_fn(|| picker.next(turns, |seq| hot.is_touched(seq))).take(free).collect()
     }
@@ -83,7 +83,7 @@ impl Core {
         attempt: AttemptKey,
         tx: &mut T,
     ) -> Result<(), T::Error> {
-        let Some((row, mut lease)) = self.current(attempt, tx)? else { return Ok(()) };
+        let Some((mut row, mut lease)) = self.current(attempt, tx)? else { return Ok(()) };
         if row.cancel_requested {
             return self.end_unstarted(now, row, lease, tx);
         }
@@ -93,6 +93,9 @@ impl Core {
         lease.boot = self.boot;
         lease.leased_at_ms = now.wall_ms;
         tx.update_attempt(&lease)?;
+        if self.transition(now, &mut row, Event::Voided, tx)?.is_err() {
+            return Ok(());
+        }
         self.out(Output::Start(StartOrder { attempt: AttemptKey { token, ..attempt }, policy: row.policy }));
         Ok(())
     }

@@ -4,7 +4,7 @@
 //! reported as void, ended or still running. kill -9 at any point: the next life begins the same way.
 
 use super::submit::BEFORE_ALL;
-use crate::core::{Names, Staged};
+use crate::core::Staged;
 use crate::hot::{Hot, OpenTask};
 use crate::{AttemptKey, Core, Now, Output, Tx};
 
@@ -18,10 +18,10 @@ impl Core {
         self.epoch = epoch;
         self.boot = boot;
         self.hot = Hot::default();
-        self.names = Names::default();
+        self.names = Staged::default();
         self.names.change().queues = tx.queues()?;
         self.names.change().principals = tx.principals()?.into_iter().map(|(id, name)| (name, id)).collect();
-        self.next_seq = tx.last_seq()?.next();
+        self.next_seq.set(tx.last_seq()?.next());
         self.kept_bytes = Staged::default();
         self.kept_bytes.set(tx.kept_bytes()?);
         self.next_sweep_ms = Staged::default();

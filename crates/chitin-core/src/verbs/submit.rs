@@ -3,6 +3,8 @@
 //! Check and insert are one step inside one transaction, so concurrent submitters cannot overshoot a bound (R2.1).
 //! kill -9 here leaves nothing, or, if the commit was done, everything: the client's key finds it again.
 
+use std::collections::BTreeSet;
+
 use crate::hot::OpenTask;
 use crate::valid::{QueueName, TaskSpec};
 use crate::{
@@ -31,8 +33,11 @@ impl Core {
         if now.boottime_ms > submission.deadline_boottime_ms {
             return Ok(Answer::Refused(Refusal::TooLate));
         }
-        let principal = self.principal(&submission.principal, tx)?;
-        if let Some(key) = &submission.key
+        if submission.tasks.is_empty() {
+            return Ok(Answer::Accepted { ids: Vec::new(), state: TaskState::Queued });
+        }
+        let known = self.names.get().principals.get(&submission.principal).copied();
+        if let (Some(principal), Some(key)) = (known, &submission.key)
             && let Some(prior) = tx.find_submission(principal, &key.route, &key.key)?
         {
             return if prior.body_sha256 == key.body_sha256 {
@@ -41,27 +46,29 @@ impl Core {
                 Ok(Answer::Refused(Refusal::KeyMismatch))
             };
         }
-        if let Err(refusal) = self.admit(submission.tasks.len(), submission.payload_bytes()) {
+        let bounds = self
+            .admit(submission.tasks.len(), submission.payload_bytes())
+            .and_then(|()| self.admit_queues(submission));
+        if let Err(refusal) = bounds {
             return Ok(Answer::Refused(refusal));
         }
-        let mut queues = Vec::with_capacity(submission.tasks.len());
-        for (_, spec) in &submission.tasks {
-            match self.queue(&spec.queue, tx)? {
-                Ok(queue) => queues.push(queue),
-                Err(refusal) => return Ok(Answer::Refused(refusal)),
-            }
-        }
 
-        let first_seq = self.next_seq;
+        // Nothing was stored so far, and nothing can be refused from here on.
+        let principal = match known {
+            Some(principal) => principal,
+            None => self.new_principal(&submission.principal, tx)?,
+        };
+        let first_seq = *self.next_seq.get();
         let mut first_state = TaskState::Queued;
-        for ((id, spec), queue) in submission.tasks.iter().zip(queues) {
+        for (id, spec) in &submission.tasks {
+            let queue = self.queue(&spec.queue, tx)?;
             let row = self.new_row(now, *id, spec, principal, queue);
             if row.seq == first_seq {
                 first_state = row.state;
             }
             tx.insert_task(NewTask { row: &row, payload: &spec.payload })?;
             self.hot.put(row.seq, OpenTask::of(&row, now));
-            self.next_seq = row.seq.next();
+            self.next_seq.set(row.seq.next());
         }
         let ids: Vec<TaskId> = submission.tasks.iter().map(|(id, _)| *id).collect();
         if let Some(key) = &submission.key {
@@ -104,7 +111,7 @@ impl Core {
         let due = spec.start.due(now);
         let wait_ms = due.map_or(0, |due| due.remaining_ms(now));
         TaskRow {
-            seq: self.next_seq,
+            seq: *self.next_seq.get(),
             id,
             principal,
             queue,
@@ -132,10 +139,19 @@ impl Core {
         }
     }
 
-    fn principal<T: Tx>(&mut self, name: &str, tx: &mut T) -> Result<PrincipalId, T::Error> {
-        if let Some(id) = self.names.get().principals.get(name) {
-            return Ok(*id);
+    /// The bound of queues: as many new names as a submission has, together or none.
+    fn admit_queues(&self, submission: &Submission) -> Result<(), Refusal> {
+        let queues = &self.names.get().queues;
+        let names = submission.tasks.iter().map(|(_, spec)| spec.queue.as_str());
+        let new: BTreeSet<_> = names.filter(|name| queues.iter().all(|row| row.name != *name)).collect();
+        let all = u64::try_from(queues.len().saturating_add(new.len())).unwrap_or(u64::MAX);
+        if !new.is_empty() && all > self.limits.queues {
+            return Err(Refusal::TooManyQueues { limit: self.limits.queues });
         }
+        Ok(())
+    }
+
+    fn new_principal<T: Tx>(&mut self, name: &str, tx: &mut T) -> Result<PrincipalId, T::Error> {
         let highest = self.names.get().principals.values().map(|id| id.0).max().unwrap_or(0);
         let id = PrincipalId(highest + 1);
         tx.insert_principal(id, name)?;
@@ -143,20 +159,17 @@ impl Core {
         Ok(id)
     }
 
-    fn queue<T: Tx>(&mut self, name: &QueueName, tx: &mut T) -> Result<Result<QueueId, Refusal>, T::Error> {
+    fn queue<T: Tx>(&mut self, name: &QueueName, tx: &mut T) -> Result<QueueId, T::Error> {
         let queues = &self.names.get().queues;
         if let Some(row) = queues.iter().find(|row| row.name == name.as_str()) {
-            return Ok(Ok(row.id));
-        }
-        if u64::try_from(queues.len()).unwrap_or(u64::MAX) >= self.limits.queues {
-            return Ok(Err(Refusal::TooManyQueues { limit: self.limits.queues }));
+            return Ok(row.id);
         }
         let highest = queues.iter().map(|row| row.id.0).max().unwrap_or(0);
         let row = QueueRow { id: QueueId(highest + 1), name: name.as_str().to_owned(), paused: false };
         tx.insert_queue(&row)?;
         let id = row.id;
         self.names.change().queues.push(row);
-        Ok(Ok(id))
+        Ok(id)
     }
 }
 

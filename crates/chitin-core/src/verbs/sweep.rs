@@ -10,7 +10,7 @@ const LEAST_KEPT_MS: i64 = 3_600_000;
 
 impl Core {
     pub(crate) fn sweep<T: Tx>(&mut self, now: &Now, tx: &mut T) -> Result<(), T::Error> {
-        if now.boottime_ms < self.next_sweep_ms.get() {
+        if now.boottime_ms < *self.next_sweep_ms.get() {
             return Ok(());
         }
         let old = self.sweep_old(now, tx)?;
@@ -34,12 +34,12 @@ impl Core {
 
     /// By bytes, the earliest end first. True if there may be more.
     fn sweep_heavy<T: Tx>(&mut self, now: &Now, tx: &mut T) -> Result<bool, T::Error> {
-        if self.kept_bytes.get() <= self.limits.retention_bytes {
+        if *self.kept_bytes.get() <= self.limits.retention_bytes {
             return Ok(false);
         }
         let page = tx.ended_before(now.wall_ms.saturating_sub(LEAST_KEPT_MS), PAGE)?;
         for (seq, id, bytes) in &page {
-            if self.kept_bytes.get() <= self.limits.retention_bytes {
+            if *self.kept_bytes.get() <= self.limits.retention_bytes {
                 return Ok(false);
             }
             self.remove(*seq, *id, *bytes, tx)?;
