@@ -31,14 +31,15 @@ Examples:
   chitin logs -f ID               follow its output
   chitin down                     stop the gateway; what runs goes on running
 
-Exit codes: the command's own for run and wait (124 timed out, 125 chitin's own trouble, 126 and 127 as a shell,
-128+n signal n, 130 cancelled, 137 out of memory); else 64 bad usage, 69 gateway unreachable, 75 refused for now, 1.";
+Exit codes of run and wait: the command's own; 124 timed out; 125 chitin's own
+trouble; 126 and 127 as a shell; 128+n signal n; 130 cancelled; 137 out of memory.
+Others: 64 bad usage, 69 gateway unreachable, 75 refused for now, 1 anything else.";
 
 /// What every command takes.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Globals {
     /// Where the gateway lives [default: $CHITIN_DATA_DIR, else $XDG_STATE_HOME/chitin, else ~/.local/state/chitin]
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, value_name = "DIR", display_order = 900)]
     data_dir: Option<PathBuf>,
 }
 

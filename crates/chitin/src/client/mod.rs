@@ -109,7 +109,8 @@ impl Client {
 
     /// The same, with the trouble as it was.
     pub(crate) async fn try_call(&self, request: &Request, patience: &Patience) -> Result<Answer, CallError> {
-        let begin = clock::now();
+        // Counted from the first failure: a long poll that breaks at its end has not failed for long.
+        let mut failing_since = None;
         let mut tries = 0_u32;
         loop {
             let error = match self.once(request).await {
@@ -123,9 +124,10 @@ impl Client {
             if matches!(error, CallError::Lost { .. } | CallError::Late { .. } | CallError::Refused { .. }) {
                 self.heard.set(true);
             }
+            let elapsed = failing_since.get_or_insert_with(clock::now).elapsed();
             // A lock that cannot be asked is no reason to wait.
             let lock = self.data_dir.lock().unwrap_or(Lock::Free);
-            match patience.after(&error, tries, begin.elapsed(), self.heard.get(), lock) {
+            match patience.after(&error, tries, elapsed, self.heard.get(), lock) {
                 Step::Again(wait) => tokio::time::sleep(wait).await,
                 Step::GiveUp => return Err(error),
             }

@@ -13,19 +13,16 @@ pub(crate) struct Patience {
     reach: Duration,
     /// For it to accept what it refused for now.
     refused: Duration,
-    /// Whether to wait even where no gateway holds the data directory.
-    outlasts_absence: bool,
 }
 
-/// Reading commands: a restart is waited for, an absence is not.
-pub(crate) const LOOK: Patience =
-    Patience { reach: Duration::from_secs(10), refused: Duration::ZERO, outlasts_absence: false };
+/// Reading commands: a restart is waited for.
+pub(crate) const LOOK: Patience = Patience { reach: Duration::from_secs(10), refused: Duration::ZERO };
 /// A new task: also a full queue is waited for.
 pub(crate) const SUBMIT: Patience =
-    Patience { reach: Duration::from_secs(60), refused: Duration::from_secs(30), outlasts_absence: false };
+    Patience { reach: Duration::from_secs(60), refused: Duration::from_secs(30) };
 /// Following a task that goes on without us: a stop and a start of the gateway are waited for.
 pub(crate) const FOLLOW: Patience =
-    Patience { reach: Duration::from_secs(60), refused: Duration::from_secs(60), outlasts_absence: true };
+    Patience { reach: Duration::from_secs(60), refused: Duration::from_secs(60) };
 
 /// What to do about a failed try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,17 +46,18 @@ impl Patience {
         self.reach
     }
 
-    /// After `tries` failed ones (at least 1) over `elapsed`; `sent`: the gateway has heard us before.
+    /// After `tries` failed ones (at least 1), `elapsed` after the first of them failed. `heard`: the gateway was there
+    /// before, so it may come back; one that never was does not.
     pub(crate) fn after(
         &self,
         error: &CallError,
         tries: u32,
         elapsed: Duration,
-        sent: bool,
+        heard: bool,
         lock: Lock,
     ) -> Step {
         let (bound, wait) = match error {
-            CallError::Absent { .. } if lock == Lock::Free && !sent && !self.outlasts_absence => {
+            CallError::Absent { .. } if lock == Lock::Free && !heard => {
                 return Step::GiveUp;
             }
             CallError::Absent { .. }
@@ -114,7 +112,8 @@ mod tests {
         assert_eq!(LOOK.after(&absent(), 1, zero, false, Lock::Held), Step::Again(FIRST_WAIT));
         assert_eq!(SUBMIT.after(&absent(), 1, zero, false, Lock::Free), Step::GiveUp);
         assert_eq!(SUBMIT.after(&absent(), 1, zero, true, Lock::Free), Step::Again(FIRST_WAIT));
-        assert_eq!(FOLLOW.after(&absent(), 1, zero, false, Lock::Free), Step::Again(FIRST_WAIT));
+        assert_eq!(FOLLOW.after(&absent(), 1, zero, false, Lock::Free), Step::GiveUp);
+        assert_eq!(FOLLOW.after(&absent(), 1, zero, true, Lock::Free), Step::Again(FIRST_WAIT));
     }
 
     #[test]

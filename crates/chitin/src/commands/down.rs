@@ -17,7 +17,8 @@ use crate::text;
 /// Stop the gateway; tasks that run go on running
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Tasks that wait keep their place, and tasks that run are found again, when a gateway starts next.
+Tasks that wait keep their place, and tasks that run are found again, when a
+gateway starts next.
 
 Examples:
   chitin down           stop; what runs goes on running

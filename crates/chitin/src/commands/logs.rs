@@ -13,8 +13,8 @@ use crate::runtime;
 /// Show a task's output
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Standard output goes to standard output, standard error to standard error, in the order they were received. The
-first and the last 10 MB of each are kept.
+Standard output goes to standard output, standard error to standard error, in
+the order they were received. The first and last 10 MB of each are kept.
 
 Examples:
   chitin logs 0198c2f1

@@ -22,20 +22,24 @@ use crate::verdict;
 
 /// Run a command as a task, show its output, and exit as it does
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
-It starts a gateway if none runs. Standard input is sent if it is a pipe or a file. Ctrl-C leaves the task running;
-a second one within 2 s cancels it. It is not retried unless --retries says so.
+#[command(
+    override_usage = "chitin run [OPTIONS] -- CMD…",
+    after_help = "\
+It starts a gateway if none runs. Standard input is sent if it is a pipe or a
+file. Ctrl-C leaves the task running; a second one within 2 s cancels it. It is
+not retried unless --retries says so.
 
 Examples:
   chitin run -- make -j2 test
   chitin run --timeout 2h --memory 2GB -- ./train.py
   tar c src | chitin run -- wc -c
-  chitin run -e API_KEY --tag nightly -- ./job.sh")]
+  chitin run -e API_KEY --tag nightly -- ./job.sh"
+)]
 pub(crate) struct Run {
     #[command(flatten)]
     options: TaskOptions,
     /// The command and its arguments
-    #[arg(value_name = "CMD", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    #[arg(value_name = "CMD", required = true, trailing_var_arg = true)]
     command: Vec<OsString>,
 }
 

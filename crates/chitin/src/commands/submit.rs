@@ -14,13 +14,17 @@ use crate::stdin;
 
 /// Hand in a command as a task, and print its id
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
-A task that fails is retried 3 times, after 1, 5 and 15 minutes, unless --retries says otherwise.
+#[command(
+    override_usage = "chitin submit [OPTIONS] -- CMD…",
+    after_help = "\
+A task that fails is retried 3 times, after 1, 5 and 15 minutes, unless
+--retries says otherwise.
 
 Examples:
   chitin submit -- ./nightly.sh
   chitin submit --delay 2h --priority 9 --tag report -- ./report.sh weekly
-  id=$(chitin submit -- ./job.sh) && chitin wait \"$id\" && chitin result \"$id\"")]
+  id=$(chitin submit -- ./job.sh) && chitin wait \"$id\" && chitin result \"$id\""
+)]
 pub(crate) struct Submit {
     #[command(flatten)]
     options: TaskOptions,

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use crate::cli::Globals;
 use crate::client::{Client, LOOK, Request, check_id};
+use crate::exit;
 use crate::failure::Failure;
 use crate::out;
 use crate::runtime;
@@ -22,6 +23,8 @@ pub(super) fn act(
         for id in ids {
             match client.read(&Request::post(format!("/v1/tasks/{id}/{action}"), ""), &LOOK).await {
                 Ok(task) => out::line(&said(&task))?,
+                // Without a gateway every one of them would fail alike.
+                Err(failure) if failure.exit == exit::UNREACHABLE => return Err(failure),
                 Err(failure) => {
                     let failure =
                         Failure { message: failure.message.map(|text| format!("{id}: {text}")), ..failure };

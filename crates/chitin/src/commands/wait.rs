@@ -41,6 +41,8 @@ pub(crate) fn wait(wait: &Wait, globals: &Globals) -> Result<u8, Failure> {
                     }
                     exit::of_task(&task).unwrap_or(exit::TROUBLE)
                 }
+                // Without a gateway every one of them would fail alike.
+                Err(failure) if failure.exit == exit::UNREACHABLE => return Err(failure),
                 Err(failure) => {
                     let failure = failure.beside_a_command();
                     out::failure(&failure);
