@@ -18,7 +18,7 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout, setsid};
 
-use crate::child;
+use crate::child::{self, OomScore};
 use crate::claim::{Claimed, claim};
 use crate::conn::Conn;
 use crate::groups::Groups;
@@ -115,8 +115,8 @@ fn start(shim: &mut Shim, stdin: &OwnedFd) -> Result<(), NotStarted> {
     shim.groups = Groups::make(&shim.order.isolation, &shim.order.limits)
         .map_err(|e| child::machinery(&e.to_string(), e.source_error()))?;
     shim.memory = MemoryWatch::new(clock::now_ms(), &shim.order.isolation, &shim.order.limits, &shim.groups);
-    let protected = fs::write("/proc/self/oom_score_adj", limits::SHIM_OOM_SCORE_ADJ).is_ok();
-    let running = child::start(&shim.order, &shim.spool, &shim.groups, stdin, !protected)?;
+    let oom_score = if protect_shim() { OomScore::Reset } else { OomScore::Keep };
+    let running = child::start(&shim.order, &shim.spool, &shim.groups, stdin, oom_score)?;
     shim.groups.close_doors();
     let pid = running.pid;
     let command = Command::new(running, shim.order.segment_bytes).map_err(|e| {
@@ -129,6 +129,14 @@ fn start(shim: &mut Shim, stdin: &OwnedFd) -> Result<(), NotStarted> {
     Ok(())
 }
 
+/// Makes the kernel prefer others to this process; whether the command would inherit it.
+fn protect_shim() -> bool {
+    let file = "/proc/self/oom_score_adj";
+    fs::write(file, limits::SHIM_OOM_SCORE_ADJ).is_ok()
+        // Not allowed: but whoever started us may have been protected.
+        || fs::read(file).is_ok_and(|score| score.starts_with(b"-"))
+}
+
 fn take_descriptors() -> Result<Given, EarlyError> {
     let descriptors = EarlyError::Descriptors;
     let order = io::stdin().as_fd().try_clone_to_owned().map_err(descriptors)?;
@@ -137,7 +145,7 @@ fn take_descriptors() -> Result<Given, EarlyError> {
     let null = File::options().read(true).write(true).open("/dev/null").map_err(descriptors)?;
     let parked = dup2_stdin(&null).and_then(|()| dup2_stdout(&null)).and_then(|()| dup2_stderr(&null));
     parked.map_err(|e| descriptors(e.into()))?;
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(limits::READ_BUFFER_BYTES / 4);
     File::from(order).take(limits::ORDER_BYTES).read_to_end(&mut bytes).map_err(EarlyError::Read)?;
     Ok(Given { order: Order::decode(&bytes)?, gateway: UnixStream::from(gateway), stdin })
 }

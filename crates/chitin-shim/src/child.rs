@@ -30,6 +30,15 @@ pub(crate) struct Running {
     pub(crate) stderr: Option<PipeReader>,
 }
 
+/// Whether the kernel's preference for victims is the shim's own and must not be inherited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OomScore {
+    /// The command starts with the normal one.
+    Reset,
+    /// There is nothing to undo.
+    Keep,
+}
+
 /// What `execve` takes.
 struct Program {
     name: String,
@@ -54,7 +63,7 @@ pub(crate) fn start(
     spool: &Spool,
     groups: &Groups,
     stdin: &OwnedFd,
-    keep_oom_score: bool,
+    oom_score: OomScore,
 ) -> Result<Running, NotStarted> {
     let directory = directory(order, spool)?;
     let program = program(order, spool)?;
@@ -79,7 +88,7 @@ pub(crate) fn start(
                     return Err(Trouble::Arrange(Errno::ESRCH));
                 }
             }
-            if !keep_oom_score {
+            if oom_score == OomScore::Reset {
                 let _ = std::fs::write("/proc/self/oom_score_adj", b"0");
             }
             setpgid(Pid::from_raw(0), Pid::from_raw(0)).map_err(Trouble::Arrange)?;

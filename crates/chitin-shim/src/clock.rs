@@ -1,5 +1,5 @@
-//! The clocks, and the only place that reads them. Deadlines stand on the clock that never steps and goes on while the
-//! machine sleeps; wall time is only told, never compared.
+//! The clocks, and the only place that reads them. Deadlines stand on the clock that never steps, the one `poll` waits
+//! by; it stands still while the machine sleeps, as the command does. Wall time is only told, never compared.
 
 use nix::time::{ClockId, clock_gettime};
 
@@ -9,9 +9,9 @@ fn milliseconds(clock: ClockId) -> i64 {
         .map_or(0, |t| t.tv_sec().saturating_mul(1_000).saturating_add(t.tv_nsec() / 1_000_000))
 }
 
-/// Milliseconds since boot, sleep included.
+/// Milliseconds since boot, sleep left out.
 pub(crate) fn now_ms() -> u64 {
-    u64::try_from(milliseconds(ClockId::CLOCK_BOOTTIME)).unwrap_or(0)
+    u64::try_from(milliseconds(ClockId::CLOCK_MONOTONIC)).unwrap_or(0)
 }
 
 /// Milliseconds since the Unix epoch.

@@ -27,7 +27,7 @@ impl Stat {
 
 /// Reads a small file of the kernel; `None` if it is gone.
 pub(crate) fn read_bounded(path: &Path) -> Option<Vec<u8>> {
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(1024);
     File::open(path).ok()?.take(limits::CONTROL_FILE_BYTES).read_to_end(&mut bytes).ok()?;
     Some(bytes)
 }

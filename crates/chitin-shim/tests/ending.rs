@@ -1,8 +1,11 @@
 //! Every way in which a tree ends, and that nothing of it stays.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may; clippy sees no test in helpers")]
+
 mod common;
 
 use chitin_proto::shim::Cause;
+use chitin_shim::recover::Found;
 use common::{sh, tiers, until};
 
 /// A grandchild of another session, without parent, that holds the pipes and ignores SIGTERM: the worst there is.
@@ -136,4 +139,45 @@ fn signals_to_the_shim_itself_are_not_heard() {
         sh(&tiers.0[0], "kill -TERM $PPID; kill -HUP $PPID; kill -INT $PPID; kill -USR1 $PPID; echo on");
     let report = attempt.run();
     assert_eq!((attempt.stdout(&report).as_str(), report.exit_code), ("on\n", Some(0)));
+}
+
+/// A small disk of memory, for as long as it is in scope.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn new() -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let flags = rustix::mount::MountFlags::empty();
+        let size = Some(c"size=200k");
+        rustix::mount::mount("tmpfs", dir.path(), "tmpfs", flags, size).ok()?;
+        Some(Self(dir))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = rustix::mount::unmount(self.0.path(), rustix::mount::UnmountFlags::DETACH);
+    }
+}
+
+#[test]
+fn a_full_disk_neither_blocks_nor_ends_a_command() {
+    let Some(disk) = SmallDisk::new() else {
+        println!("skipped: cannot mount a small disk");
+        return;
+    };
+    let tiers = tiers();
+    let mut attempt = common::command(&tiers.0[0], &["seq", "1", "200000"]);
+    attempt.dir = tempfile::tempdir_in(disk.0.path()).unwrap();
+    attempt.order.cwd = Some("/".into());
+    let gateway = attempt.start();
+    // Nobody hears the end, and the record has its place although the disk is full.
+    gateway.desert();
+    let Found::Dead { record: Some(report), .. } = attempt.probe() else { panic!("{:?}", attempt.probe()) };
+    let all: String = (1..=200_000).map(|i| format!("{i}\n")).collect();
+    assert_eq!((report.exit_code, report.stdout.total_bytes), (Some(0), all.len() as u64));
+    let head = &report.stdout.segments[0];
+    let bytes = attempt.read("stdout.0");
+    assert_eq!(crc32fast::hash(&bytes), head.crc32);
+    assert!(!bytes.is_empty() && all.as_bytes().starts_with(&bytes));
 }

@@ -3,7 +3,7 @@
 mod common;
 
 use chitin_proto::shim::{Cause, StartStep, names};
-use common::{command, sh, tiers};
+use common::{command, script, sh, tiers};
 
 #[test]
 fn exit_codes_are_told() {
@@ -40,7 +40,7 @@ fn input_and_output_are_exact_bytes() {
     let tiers = tiers();
     for tier in &tiers.0 {
         let mut attempt = command(tier, &["cat"]);
-        let bytes: Vec<u8> = (0..3_000_000_u32).map(|i| (i * 31 % 256) as u8).collect();
+        let bytes: Vec<u8> = (0..3_000_000_u32).map(|i| (i * 31).to_le_bytes()[0]).collect();
         attempt.stdin = Some(bytes.clone());
         let report = attempt.run();
         assert_eq!(report.stdout.total_bytes, 3_000_000);
@@ -178,12 +178,6 @@ fn a_program_is_searched_in_the_orders_path() {
     script(&attempt.file("bin/tool"), "#!/bin/sh\necho found\n", 0o755);
     attempt.order.env[0].1 = "/nowhere:bin".into();
     assert_eq!(attempt.stdout(&attempt.run()), "found\n");
-}
-
-fn script(path: &std::path::Path, text: &str, mode: u32) {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::write(path, text).unwrap();
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
 }
 
 #[test]

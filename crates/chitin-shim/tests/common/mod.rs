@@ -245,6 +245,13 @@ impl Drop for Attempt {
     }
 }
 
+/// Writes a script.
+pub fn script(path: &Path, text: &str, mode: u32) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::write(path, text).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
 /// One end of a connection to a shim.
 pub struct Gateway {
     pub shim_pid: u32,
