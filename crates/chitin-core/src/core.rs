@@ -245,3 +245,7 @@ pub(crate) fn new_token(dice: &mut dyn Dice) -> Token {
     low.copy_from_slice(&dice.roll().to_le_bytes());
     Token(bytes)
 }
+
+#[cfg(test)]
+#[path = "core_tests.rs"]
+mod tests;

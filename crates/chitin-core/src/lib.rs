@@ -16,6 +16,8 @@ mod lifecycle;
 mod limits;
 mod retry;
 mod rows;
+#[cfg(test)]
+mod testing;
 mod time;
 mod tx;
 mod valid;

@@ -131,3 +131,7 @@ impl Core {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "by_hand_tests.rs"]
+mod tests;

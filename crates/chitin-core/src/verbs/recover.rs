@@ -43,3 +43,7 @@ impl Core {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "recover_tests.rs"]
+mod tests;

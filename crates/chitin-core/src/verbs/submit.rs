@@ -184,3 +184,7 @@ fn replay<T: Tx>(prior: &PriorSubmission, tx: &mut T) -> Result<Answer, T::Error
 
 /// The place before the first task.
 pub(crate) const BEFORE_ALL: Seq = Seq(0);
+
+#[cfg(test)]
+#[path = "submit_tests.rs"]
+mod tests;

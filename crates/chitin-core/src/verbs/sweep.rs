@@ -64,3 +64,7 @@ impl Core {
 fn seconds(seconds: u64) -> i64 {
     i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1_000)
 }
+
+#[cfg(test)]
+#[path = "sweep_tests.rs"]
+mod tests;

@@ -21,3 +21,7 @@ impl Core {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "timers_tests.rs"]
+mod tests;
