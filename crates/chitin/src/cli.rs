@@ -6,8 +6,8 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    cancel, completions, config, down, logs, ps, queues, result, retry, run, show, status, submit, token, up,
-    wait,
+    cancel, completions, config, doctor, down, logs, ps, queues, result, retry, run, show, status, submit,
+    token, up, wait,
 };
 use crate::failure::Failure;
 use crate::paths::DataDir;
@@ -75,6 +75,7 @@ pub(crate) enum Command {
     Status(status::Status),
     Token(token::Token),
     Queues(queues::Queues),
+    Doctor(doctor::Doctor),
     Config(config::Config),
     Completions(completions::Completions),
 }

@@ -42,7 +42,9 @@ pub(crate) fn error_bytes(bytes: &[u8]) {
 /// Says why the command failed.
 pub(crate) fn failure(failure: &Failure) {
     if let Some(message) = &failure.message {
-        remark(message);
+        // Several lines only where we made them: what others say is escaped where it comes in.
+        let lines: Vec<String> = message.lines().map(text::escape).collect();
+        error_bytes(format!("chitin: {}\n", lines.join("\n")).as_bytes());
     }
     if let Some(hint) = &failure.hint {
         error_bytes(format!("hint: {}\n", text::escape(hint)).as_bytes());

@@ -8,6 +8,7 @@ use chitin_proto::http::Problem;
 
 use crate::exit;
 use crate::failure::Failure;
+use crate::text;
 use crate::units;
 
 /// One call that did not work.
@@ -75,7 +76,8 @@ impl CallError {
 
 impl From<CallError> for Failure {
     fn from(error: CallError) -> Self {
-        let message = error.to_string();
+        // It may quote what the gateway said: one line.
+        let message = text::escape(&error.to_string());
         match error {
             CallError::Absent { .. } => {
                 Self::new(exit::UNREACHABLE, message).hint("start one: chitin up --detach")
@@ -102,6 +104,7 @@ fn refused(problem: &Problem) -> Failure {
         Some(field) if !problem.detail.contains(field.as_str()) => format!("{field}: {}", problem.detail),
         _ => problem.detail.clone(),
     };
+    let message = text::escape(&message);
     match problem.retry_after_s {
         Some(seconds) if code == exit::REFUSED => {
             Failure::new(code, message).hint(format!("try again in {seconds} s"))

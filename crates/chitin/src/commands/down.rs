@@ -23,12 +23,12 @@ gateway starts next.
 Examples:
   chitin down           stop; what runs goes on running
   chitin down --wait    start nothing new, and stop when nothing runs any more
-  chitin down --kill    end what runs, too")]
+  chitin down --kill    end what runs, too; it runs again with the next gateway")]
 pub(crate) struct Down {
     /// Start nothing new, wait for what runs, then stop
     #[arg(long, conflicts_with = "kill")]
     wait: bool,
-    /// End what runs; returns when all of it is gone
+    /// End what runs, and queue it again; returns when all of it is gone
     #[arg(long)]
     kill: bool,
 }
@@ -141,7 +141,10 @@ fn stopped(mode: Mode, running: Option<u64>) -> String {
     match (mode, running) {
         (Mode::Leave, Some(1)) => "stopped; 1 task goes on running".to_owned(),
         (Mode::Leave, Some(running @ 1..)) => format!("stopped; {running} tasks go on running"),
-        (Mode::Kill, Some(running @ 1..)) => format!("stopped; {} ended", text::count(running, "task")),
+        (Mode::Kill, Some(1)) => "stopped; 1 task was ended and is queued again".to_owned(),
+        (Mode::Kill, Some(running @ 1..)) => {
+            format!("stopped; {running} tasks were ended and are queued again")
+        }
         _ => "stopped".to_owned(),
     }
 }
@@ -157,6 +160,6 @@ mod tests {
         assert_eq!(stopped(Mode::Leave, Some(3)), "stopped; 3 tasks go on running");
         assert_eq!(stopped(Mode::Leave, None), "stopped");
         assert_eq!(stopped(Mode::Drain, Some(3)), "stopped");
-        assert_eq!(stopped(Mode::Kill, Some(2)), "stopped; 2 tasks ended");
+        assert_eq!(stopped(Mode::Kill, Some(2)), "stopped; 2 tasks were ended and are queued again");
     }
 }

@@ -4,6 +4,7 @@
 pub(crate) mod cancel;
 pub(crate) mod completions;
 pub(crate) mod config;
+pub(crate) mod doctor;
 pub(crate) mod down;
 pub(crate) mod logs;
 pub(crate) mod ps;
@@ -41,6 +42,7 @@ pub(crate) fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::Status(command) => status::status(&command, globals),
         Command::Token(command) => token::token(&command, globals),
         Command::Queues(command) => queues::queues(&command, globals),
+        Command::Doctor(command) => doctor::doctor(&command, globals),
         Command::Config(command) => config::config(&command, globals),
         Command::Completions(command) => completions::completions(&command),
     }

@@ -1,0 +1,207 @@
+//! The checks, one function each. Where a check decides by figures, the decision is a function of them, and tested.
+
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::Finding;
+use crate::client::{Client, LOOK, Request};
+use crate::commands::up::chain;
+use crate::gateway_stub as chitin_gateway;
+use crate::paths::{self, DataDir, Lock};
+use crate::units::show_size;
+
+/// Below this new work is refused, if the disk is also 90 % full (R5.1).
+const LEAST_FREE_BYTES: u64 = 1_000_000_000;
+
+/// File systems by their magic number (`statfs(2)`), with what is wrong with them here.
+const UNFIT: [(i64, &str, &str); 6] = [
+    (0x0102_1994, "tmpfs", "it is memory: a reboot loses every task"),
+    (0x6969, "NFS", "locks and fsync over a network are not reliable"),
+    (0xff53_4d42, "CIFS", "locks and fsync over a network are not reliable"),
+    (0xfe53_4d42, "SMB", "locks and fsync over a network are not reliable"),
+    (0x0102_1997, "9p", "locks and fsync over a network are not reliable"),
+    (0x6573_5546, "FUSE", "whether its locks and fsync are reliable depends on what is behind it"),
+];
+
+/// The directory is ours alone.
+pub(super) fn data_dir(data_dir: &DataDir) -> Finding {
+    let path = data_dir.path();
+    match path.metadata() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Finding::ok(format!("{} is made at the first start", path.display()))
+        }
+        Err(error) => Finding::wrong(format!("cannot look at {}: {error}", path.display())),
+        Ok(metadata) if !metadata.is_dir() => Finding::wrong(format!("{} is no directory", path.display())),
+        Ok(metadata) => {
+            let ours = metadata.uid() == rustix::process::geteuid().as_raw();
+            private(path, ours, metadata.permissions().mode(), 0o700)
+        }
+    }
+}
+
+/// The token is ours alone.
+pub(super) fn token(data_dir: &DataDir) -> Finding {
+    let path = data_dir.admin_token();
+    match path.metadata() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Finding::ok("made at the first start"),
+        Err(error) => Finding::wrong(format!("cannot look at {}: {error}", path.display())),
+        Ok(metadata) => {
+            let ours = metadata.uid() == rustix::process::geteuid().as_raw();
+            private(&path, ours, metadata.permissions().mode(), 0o600)
+        }
+    }
+}
+
+fn private(path: &Path, ours: bool, mode: u32, right: u32) -> Finding {
+    let path = path.display();
+    if !ours {
+        return Finding::wrong(format!("{path} belongs to another user"));
+    }
+    if mode & 0o077 != 0 {
+        return Finding::wrong(format!("others can read {path}: chmod {right:o} {path}"));
+    }
+    Finding::ok(path.to_string())
+}
+
+/// The file system keeps what it was told to keep.
+pub(super) fn file_system(data_dir: &DataDir) -> Finding {
+    match rustix::fs::statfs(existing(data_dir.path())) {
+        Ok(found) => fitness(found.f_type),
+        Err(error) => Finding::wrong(format!("cannot ask for it: {error}")),
+    }
+}
+
+fn fitness(magic: i64) -> Finding {
+    match UNFIT.iter().find(|(unfit, ..)| *unfit == magic) {
+        Some((_, name, why)) => Finding::warning(format!("{name}: {why}; choose another with --data-dir")),
+        None => Finding::ok("local"),
+    }
+}
+
+/// There is room for work and results.
+pub(super) fn free_space(data_dir: &DataDir) -> Finding {
+    match rustix::fs::statvfs(existing(data_dir.path())) {
+        Ok(found) => {
+            room(found.f_bavail.saturating_mul(found.f_frsize), found.f_blocks.saturating_mul(found.f_frsize))
+        }
+        Err(error) => Finding::wrong(format!("cannot ask for it: {error}")),
+    }
+}
+
+fn room(free: u64, total: u64) -> Finding {
+    let detail = format!("{} of {}", show_size(free), show_size(total));
+    match (free < LEAST_FREE_BYTES, free < total / 10) {
+        (true, true) => Finding::wrong(format!("{detail}: new work is refused until there is more than 1GB")),
+        (true, false) | (false, true) => Finding::warning(format!("{detail}: little")),
+        (false, false) => Finding::ok(detail),
+    }
+}
+
+/// The program that runs commands lies beside this one.
+pub(super) fn shim() -> Finding {
+    let Some(shim) = std::env::current_exe().ok().and_then(|own| Some(own.parent()?.join("chitin-shim")))
+    else {
+        return Finding::wrong("cannot find where this program lies");
+    };
+    match shim.metadata() {
+        Ok(metadata) if metadata.is_file() && metadata.permissions().mode() & 0o111 != 0 => {
+            Finding::ok(shim.display().to_string())
+        }
+        Ok(_) => Finding::wrong(format!("{} cannot be executed", shim.display())),
+        Err(error) => Finding::wrong(format!("{}: {error}; install it beside chitin", shim.display())),
+    }
+}
+
+/// A gateway could start with it.
+pub(super) fn configuration(data_dir: &DataDir) -> Finding {
+    let path = match paths::config(None) {
+        Ok(path) => path,
+        Err(failure) => return Finding::wrong(failure.message.unwrap_or_default()),
+    };
+    match chitin_gateway::config::load(path.as_deref(), data_dir.path()) {
+        Ok(_) => Finding::ok("valid"),
+        Err(error) => Finding::wrong(chain(&error)),
+    }
+}
+
+/// If one runs, it answers, and is of this version.
+pub(super) async fn gateway(data_dir: &DataDir) -> Finding {
+    let lock = match data_dir.lock() {
+        Ok(lock) => lock,
+        Err(failure) => return Finding::wrong(failure.message.unwrap_or_default()),
+    };
+    let answer = match Client::new(data_dir).read(&Request::get("/v1/status"), &LOOK).await {
+        Ok(answer) => answer,
+        Err(_) if lock == Lock::Free => return Finding::ok("none runs"),
+        Err(failure) => {
+            return Finding::wrong(format!("one runs, but {}", failure.message.unwrap_or_default()));
+        }
+    };
+    running(&answer)
+}
+
+fn running(status: &Value) -> Finding {
+    let text = |name: &str| status.get(name).and_then(Value::as_str).unwrap_or("?");
+    let (version, isolation) = (text("version"), text("isolation"));
+    let pid = status.get("pid").and_then(Value::as_u64).unwrap_or_default();
+    let detail = format!("runs (pid {pid}, version {version}, isolation {isolation})");
+    if version != env!("CARGO_PKG_VERSION") {
+        return Finding::warning(format!(
+            "{detail}; this program is {}: restart it",
+            env!("CARGO_PKG_VERSION")
+        ));
+    }
+    if isolation == "rlimit" {
+        return Finding::warning(format!("{detail}; without cgroups limits are best effort"));
+    }
+    Finding::ok(detail)
+}
+
+/// The nearest directory above a path that exists.
+fn existing(path: &Path) -> &Path {
+    path.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::Verdict;
+    use super::*;
+
+    #[test]
+    fn little_space_is_told_before_it_is_refused() {
+        const GB: u64 = 1_000_000_000;
+        assert_eq!(room(100 * GB, 500 * GB).verdict, Verdict::Ok);
+        assert_eq!(room(40 * GB, 500 * GB).verdict, Verdict::Warning);
+        assert_eq!(room(GB / 2, 2 * GB).verdict, Verdict::Warning);
+        assert_eq!(room(GB / 2, 500 * GB).verdict, Verdict::Wrong);
+    }
+
+    #[test]
+    fn what_others_can_read_is_wrong() {
+        let path = Path::new("/d");
+        assert_eq!(private(path, true, 0o40700, 0o700), Finding::ok("/d"));
+        assert_eq!(private(path, true, 0o40750, 0o700), Finding::wrong("others can read /d: chmod 700 /d"));
+        assert_eq!(private(path, false, 0o40700, 0o700), Finding::wrong("/d belongs to another user"));
+    }
+
+    #[test]
+    fn memory_is_no_disk() {
+        assert_eq!(fitness(0x0102_1994).verdict, Verdict::Warning);
+        assert_eq!(fitness(0xef53).verdict, Verdict::Ok);
+    }
+
+    #[test]
+    fn another_version_is_told() {
+        let status = |version: &str, isolation: &str| {
+            running(&json!({"pid": 7, "version": version, "isolation": isolation})).verdict
+        };
+        assert_eq!(status(env!("CARGO_PKG_VERSION"), "cgroup2"), Verdict::Ok);
+        assert_eq!(status("0.0.1", "cgroup2"), Verdict::Warning);
+        assert_eq!(status(env!("CARGO_PKG_VERSION"), "rlimit"), Verdict::Warning);
+    }
+}
