@@ -115,6 +115,52 @@ fn every_effect_is_listed_with_its_recovery() {
     none(complaints);
 }
 
+/// The text between two marks of a source file.
+fn part<'a>(file: &'a File, begin: &str, end: &str) -> &'a str {
+    let rest = file.text.split_once(begin).map(|(_, rest)| rest);
+    let part = rest.and_then(|rest| rest.split_once(end)).map(|(part, _)| part);
+    part.unwrap_or_else(|| panic!("{}: `{begin}` … `{end}` is not where it was", file.path))
+}
+
+#[test]
+fn every_route_and_every_field_of_a_task_is_documented() {
+    let page = File::read("docs/api.md");
+    let mut complaints = Vec::new();
+    let router = File::read("crates/chitin-gateway/src/http.rs");
+    let routes: Vec<_> =
+        router.text.split(".route(\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    assert!(routes.len() > 5, "the routes are not found where they were");
+    for route in routes {
+        if !page.text.contains(&format!(" {route}` |")) {
+            complaints.push(format!("{}: the route `{route}` is missing", page.path));
+        }
+    }
+    let request = File::read("crates/chitin-proto/src/http/request.rs");
+    for line in part(&request, "pub struct TaskRequest {", "\n}\n").lines() {
+        let name = line.trim().strip_prefix("pub ").and_then(|line| line.split(':').next());
+        if let Some(name) = name.filter(|name| !page.text.contains(&format!("`{name}`"))) {
+            complaints.push(format!("{}: the field `{name}` of a task is missing", page.path));
+        }
+    }
+    none(complaints);
+}
+
+#[test]
+fn every_command_is_documented() {
+    let page = File::read("docs/cli.md");
+    let cli = File::read("crates/chitin/src/cli.rs");
+    let mut complaints = Vec::new();
+    for line in part(&cli, "pub(crate) enum Command {", "\n}\n").lines() {
+        let variant = line.trim().split(['(', ',', ' ']).next().unwrap_or_default();
+        let is_variant = variant.starts_with(|c: char| c.is_ascii_uppercase());
+        let name = variant.to_lowercase();
+        if is_variant && ![" ", "`"].iter().any(|end| page.text.contains(&format!("`{name}{end}"))) {
+            complaints.push(format!("{}: the command `{name}` is missing", page.path));
+        }
+    }
+    none(complaints);
+}
+
 #[test]
 fn records_of_decisions_are_whole() {
     let mut complaints = Vec::new();
