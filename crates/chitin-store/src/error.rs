@@ -5,7 +5,7 @@
 //! store goes on, an *unknown* ends the process, so that the next one finds out from the disk what is true.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rusqlite::ErrorCode;
 
@@ -171,6 +171,19 @@ impl StoreError {
     }
 }
 
+impl StoreError {
+    /// Damage that shows itself while a database is opened is said with what can be done about it.
+    pub(crate) fn or_damaged(self, path: &Path) -> Self {
+        match (&self, self.verdict()) {
+            (
+                Self::Open { source, .. } | Self::Migrate { source, .. } | Self::Sql { source, .. },
+                Verdict::Corrupt,
+            ) => Self::Damaged { path: path.to_owned(), detail: source.to_string() },
+            _ => self,
+        }
+    }
+}
+
 fn of_sqlite(error: &rusqlite::Error) -> Verdict {
     match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => Verdict::No(NoReason::Full),
@@ -201,4 +214,50 @@ fn of_sqlite(error: &rusqlite::Error) -> Verdict {
 /// Names the step for an error of SQLite.
 pub(crate) fn sql(step: &'static str) -> impl Fn(rusqlite::Error) -> StoreError {
     move |source| StoreError::Sql { step, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::ffi;
+
+    use super::*;
+
+    fn verdict(code: i32) -> Verdict {
+        sql("commit")(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None)).verdict()
+    }
+
+    #[test]
+    fn only_a_clean_refusal_is_a_no() {
+        assert_eq!(verdict(ffi::SQLITE_FULL), Verdict::No(NoReason::Full));
+        assert_eq!(verdict(ffi::SQLITE_BUSY), Verdict::No(NoReason::Busy));
+        assert_eq!(verdict(ffi::SQLITE_BUSY_SNAPSHOT), Verdict::No(NoReason::Busy));
+        assert_eq!(verdict(ffi::SQLITE_CONSTRAINT_UNIQUE), Verdict::No(NoReason::Constraint));
+        assert_eq!(verdict(ffi::SQLITE_TOOBIG), Verdict::No(NoReason::TooBig));
+        assert_eq!(verdict(ffi::SQLITE_READONLY), Verdict::No(NoReason::Unwritable));
+    }
+
+    #[test]
+    fn whatever_the_disk_says_is_unknown() {
+        for code in [
+            ffi::SQLITE_IOERR,
+            ffi::SQLITE_IOERR_READ,
+            ffi::SQLITE_IOERR_WRITE,
+            ffi::SQLITE_IOERR_FSYNC,
+            ffi::SQLITE_IOERR_SHMSIZE,
+            ffi::SQLITE_NOMEM,
+            ffi::SQLITE_INTERNAL,
+        ] {
+            assert_eq!(verdict(code), Verdict::Unknown, "{code}");
+        }
+        assert_eq!(verdict(ffi::SQLITE_CORRUPT), Verdict::Corrupt);
+        assert_eq!(verdict(ffi::SQLITE_NOTADB), Verdict::Corrupt);
+    }
+
+    #[test]
+    fn a_damaged_database_names_the_way_out() {
+        let source = rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_NOTADB), None);
+        let error = sql("open")(source).or_damaged(Path::new("/data/chitin.db"));
+        assert!(error.to_string().contains("/data/chitin.db"), "{error}");
+        assert!(error.to_string().contains("chitin restore"), "{error}");
+    }
 }

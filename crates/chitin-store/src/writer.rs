@@ -44,6 +44,10 @@ impl Writer {
     /// # Errors
     /// See [`StoreError`]: a file that is damaged, foreign or newer than this program is refused.
     pub fn open(path: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
+        Self::prepare(path, options).map_err(|error| error.or_damaged(path))
+    }
+
+    fn prepare(path: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
         let bytes = fs::metadata(path).map_or(0, |metadata| metadata.len());
         let mut conn = open::connect(path, options, Role::Writer)?;
         open::settle_log(&conn, path, options)?;
@@ -218,3 +222,6 @@ fn sync_folder(path: &Path) -> Result<(), StoreError> {
         source,
     })
 }
+
+#[cfg(test)]
+mod tests;
