@@ -88,8 +88,11 @@ fn what_an_ended_command_left_is_ended_and_does_not_hold_it_up() {
 #[test]
 fn the_last_words_of_a_child_that_is_not_waited_for_are_kept() {
     let tiers = tiers();
-    // `sleep` first: the command has ended before its child writes.
-    let attempt = sh(&tiers.0[0], "(trap '' TERM; sleep 0.1; echo last) & exit 0");
+    // The child speaks a moment after the command is gone and reaped, and would die of SIGTERM.
+    let attempt = sh(
+        &tiers.0[0],
+        "(while kill -0 $$; do :; done 2>/dev/null; for i in 1 2 3 4 5; do env true; done; echo last) & exit 0",
+    );
     let report = attempt.run();
     assert_eq!((attempt.stdout(&report).as_str(), report.exit_code), ("last\n", Some(0)));
 }

@@ -3,7 +3,7 @@
 mod common;
 
 use chitin_proto::shim::{Cause, ResourceLimits};
-use common::{command, group_tiers, limited, sh, until};
+use common::{group_tiers, limited, sh, until};
 
 const LIMIT: u64 = 32_000_000;
 
@@ -104,14 +104,15 @@ fn the_shim_sits_outside_and_the_command_inside() {
 #[test]
 fn a_stale_group_of_the_same_name_is_ended_and_made_anew() {
     for tier in &group_tiers().0 {
-        let stale = sh(tier, "exec sleep 1000");
+        let stale = limited(tier, &["sleep", "1000"], memory());
         let mut first = stale.start();
         let pid = first.started();
         common::kill9(first.shim_pid);
         common::wait_for(first.shim_pid);
-        let mut attempt = command(tier, &["true"]);
+        // More than the stale group allowed.
+        let mut attempt = sh(tier, "head -c 100000000 /dev/zero | tail -c 99000000 | wc -c");
         attempt.order.isolation = stale.order.isolation.clone();
-        assert_eq!(attempt.run().exit_code, Some(0));
+        assert_eq!(attempt.stdout(&attempt.run()), "99000000\n");
         until("the stale command is gone", || !common::alive(pid));
     }
 }

@@ -39,7 +39,8 @@ pub enum Tier {
     Rlimit,
 }
 
-/// The leaf in which gateway and supervisor sit where they may not sit in the base itself.
+/// The leaf in which supervisor, gateway and shims sit where they may not sit in the base itself. Under systemd say
+/// `Delegate=yes` and `DelegateSubgroup=chitin-own`, or a restart finds tasks in the way of the unit's own group.
 pub(super) const OWN_LEAF: &str = "chitin-own";
 
 /// Why an instance has no place.
