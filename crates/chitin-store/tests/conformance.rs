@@ -1,6 +1,7 @@
 //! What every store must do, written once against the core's [`Tx`] and run against SQLite and the core's model.
 //!
 //! A scenario says what holds for whoever implements the trait; what is SQLite's own stands in the other test files.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
 mod rows;
 

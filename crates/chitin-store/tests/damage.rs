@@ -1,4 +1,5 @@
 //! What a torn log, a damaged page, a full disk and a busy database do: an error, never garbage, and never a stop.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 
 mod rows;
 

@@ -1,5 +1,6 @@
 //! Rows for tests: every field has a value of its own, so that two that were swapped are seen.
 #![allow(dead_code, reason = "each test binary uses some of them")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 
 use chitin_core::{
     AttemptNo, AttemptRow, BootNo, Deadline, Due, Epoch, Jitter, KeptLogs, Outcome, Payload, Policy,
