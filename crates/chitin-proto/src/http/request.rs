@@ -98,19 +98,32 @@ pub struct BulkRequest {
     pub tasks: Vec<TaskRequest>,
 }
 
-/// Standard input: a JSON string for text, `{"base64": "…"}` for any bytes.
+/// Standard input: a JSON string for text, `{"base64": "…"}` for any bytes; written as whichever is shorter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stdin(pub Vec<u8>);
 
 impl Serialize for Stdin {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if let Ok(text) = std::str::from_utf8(&self.0) {
+        // Text with many control characters (the padding of a tar archive) would be six times as long as a string.
+        if let Ok(text) = std::str::from_utf8(&self.0)
+            && escaped_bytes(text) <= self.0.len().div_ceil(3) * 4
+        {
             return serializer.serialize_str(text);
         }
         let mut map = serializer.serialize_map(Some(1))?;
         map.serialize_entry("base64", &STANDARD.encode(&self.0))?;
         map.end()
     }
+}
+
+/// The length of a text as JSON.
+fn escaped_bytes(text: &str) -> usize {
+    let escaped = |byte: u8| match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 2,
+        0x00..=0x1f => 6,
+        _ => 1,
+    };
+    text.bytes().map(escaped).sum()
 }
 
 impl<'de> Deserialize<'de> for Stdin {
@@ -193,6 +206,15 @@ mod tests {
         for bytes in [b"text".to_vec(), vec![0, 255, 254], Vec::new()] {
             let json = serde_json::to_string(&Stdin(bytes.clone())).unwrap();
             assert_eq!(serde_json::from_str::<Stdin>(&json).unwrap(), Stdin(bytes));
+        }
+    }
+
+    #[test]
+    fn text_with_many_control_characters_is_sent_as_bytes() {
+        for (text, most) in [("text\n".repeat(1_000), 6_002), ("\0".repeat(3_000), 4_013)] {
+            let json = serde_json::to_string(&Stdin(text.clone().into_bytes())).unwrap();
+            assert!(json.len() <= most, "{} bytes for {}", json.len(), text.len());
+            assert_eq!(serde_json::from_str::<Stdin>(&json).unwrap(), Stdin(text.into_bytes()));
         }
     }
 

@@ -72,13 +72,24 @@ fn figures(layer: &Value) -> String {
     let Some(object) = layer.as_object() else { return String::new() };
     let figures: Vec<String> = object
         .iter()
-        .filter(|(name, value)| *name != "state" && !value.is_null())
-        .map(|(name, value)| match value.as_str() {
-            Some(text) => format!("{name} {text}"),
-            None => format!("{name} {value}"),
-        })
+        .filter(|(name, _)| *name != "state")
+        .filter_map(|(name, value)| Some(format!("{} {}", name.replace('_', " "), figure(name, value)?)))
         .collect();
     figures.join(", ")
+}
+
+/// One figure; none if it says nothing.
+fn figure(name: &str, value: &Value) -> Option<String> {
+    match value {
+        Value::Null => None,
+        Value::String(text) => Some(text.clone()),
+        Value::Array(list) => {
+            let words: Vec<String> = list.iter().filter_map(|value| figure(name, value)).collect();
+            (!words.is_empty()).then(|| words.join(" and "))
+        }
+        Value::Number(number) if name.contains("bytes") => number.as_u64().map(units::show_size),
+        other => Some(other.to_string()),
+    }
 }
 
 #[cfg(test)]
@@ -93,7 +104,8 @@ mod tests {
         let status = json!({
             "pid": 7, "supervisor_pid": null, "version": "0.1.0", "uptime_s": 192.4, "isolation": "cgroup1",
             "layers": {"gateway": layer, "queue": {"state": "ok", "limit": 10_000, "queued": 3, "running": 2},
-                "workers": layer, "store": {"state": "degraded", "why": "full"}, "cache": layer, "monitor": layer},
+                "workers": {"state": "ok", "not_enforced": ["cpus", "pids"], "kept_bytes": 1_500_000},
+                "store": {"state": "degraded", "why": "full"}, "cache": layer, "monitor": layer},
             "shedding": true,
         });
         let text = layout(&serde_json::from_value(status).unwrap(), Style::Plain);
@@ -102,6 +114,7 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("queue    ok        limit 10000, queued 3, running 2\n"), "{text}");
+        assert!(text.contains("workers  ok        kept bytes 1.5MB, not enforced cpus and pids\n"), "{text}");
         assert!(text.contains("store    degraded  why full\n"), "{text}");
     }
 }

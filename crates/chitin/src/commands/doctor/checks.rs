@@ -154,8 +154,10 @@ fn running(status: &Value) -> Finding {
             env!("CARGO_PKG_VERSION")
         ));
     }
-    if isolation == "rlimit" {
-        return Finding::warning(format!("{detail}; without cgroups limits are best effort"));
+    let weak = status.pointer("/layers/workers/not_enforced").and_then(Value::as_array);
+    let weak: Vec<&str> = weak.into_iter().flatten().filter_map(Value::as_str).collect();
+    if !weak.is_empty() {
+        return Finding::warning(format!("{detail}; best effort only: {}", weak.join(", ")));
     }
     Finding::ok(detail)
 }
@@ -196,12 +198,13 @@ mod tests {
     }
 
     #[test]
-    fn another_version_is_told() {
-        let status = |version: &str, isolation: &str| {
-            running(&json!({"pid": 7, "version": version, "isolation": isolation})).verdict
+    fn another_version_and_weak_limits_are_told() {
+        let status = |version: &str, weak: &[&str]| {
+            let layers = json!({"workers": {"not_enforced": weak}});
+            running(&json!({"pid": 7, "version": version, "isolation": "cgroup1", "layers": layers})).verdict
         };
-        assert_eq!(status(env!("CARGO_PKG_VERSION"), "cgroup2"), Verdict::Ok);
-        assert_eq!(status("0.0.1", "cgroup2"), Verdict::Warning);
-        assert_eq!(status(env!("CARGO_PKG_VERSION"), "rlimit"), Verdict::Warning);
+        assert_eq!(status(env!("CARGO_PKG_VERSION"), &[]), Verdict::Ok);
+        assert_eq!(status("0.0.1", &[]), Verdict::Warning);
+        assert_eq!(status(env!("CARGO_PKG_VERSION"), &["memory"]), Verdict::Warning);
     }
 }
