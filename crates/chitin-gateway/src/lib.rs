@@ -1,1 +1,140 @@
-//! placeholder
+//! The gateway: accepts, stores, schedules, answers. It executes what the core decides, and may die at any
+//! instruction: whatever matters is on disk or in a shim.
+//!
+//! | part | file | its verbs |
+//! |---|---|---|
+//! | routes, and the guard before them | `http` | submit |
+//! | the writer thread | `engine` | admit, enqueue, lease, settle (it runs the core) |
+//! | what happens after a commit | `effects` | publish |
+//! | processes | `runner`, `spool` | run |
+//!
+//! Invariant: the accept path and the health answers never wait for the data disk.
+//! Invariant: only the writer thread changes the database.
+
+mod chance;
+mod clock;
+pub mod config;
+mod data_dir;
+mod effects;
+mod engine;
+mod http;
+mod logs;
+mod readers;
+mod runner;
+mod serve;
+mod spool;
+mod stop;
+mod tasks;
+mod waiters;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use chitin_store::StoreError;
+
+pub use config::{Config, ConfigError};
+pub use serve::run;
+
+/// How a gateway is started.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// The data directory; made if it is missing.
+    pub data_dir: PathBuf,
+    /// The configuration; `None`: `chitin.toml` in the data directory, if there is one.
+    pub config: Option<PathBuf>,
+    /// The TCP address, over the configuration's: `127.0.0.1:7411`, or `none`.
+    pub listen: Option<String>,
+    /// If the TCP port is taken, serve the Unix socket alone.
+    pub listen_optional: bool,
+}
+
+/// Where a gateway that is ready can be reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ready {
+    /// The TCP address.
+    pub tcp: Option<SocketAddr>,
+    /// The Unix socket.
+    pub socket: PathBuf,
+}
+
+/// Why a gateway does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// Another gateway holds the data directory.
+    #[error("a gateway already runs on {}{}", path.display(), pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default())]
+    AlreadyRunning {
+        /// Its process, if it says.
+        pid: Option<u32>,
+        /// The data directory.
+        path: PathBuf,
+    },
+    /// The configuration is not valid.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The data directory cannot be used.
+    #[error("cannot {step} the data directory {}", path.display())]
+    DataDir {
+        /// What was tried.
+        step: &'static str,
+        /// The directory.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}{}", if source.kind() == io::ErrorKind::AddrInUse { "; choose another with --listen, or --listen none for the socket alone" } else { "" })]
+    Listen {
+        /// The address.
+        address: String,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The database cannot be used.
+    #[error("cannot use the database")]
+    Store(#[from] StoreError),
+    /// `chitin-shim` is not where it belongs.
+    #[error("{} is missing: chitin-shim belongs beside chitin; build the whole workspace", path.display())]
+    NoShim {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// The system refuses something a gateway needs.
+    #[error("cannot {step}")]
+    System {
+        /// What was tried.
+        step: &'static str,
+        /// The system's reason.
+        source: io::Error,
+    },
+}
+
+/// What kind of end that is, for exit codes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// Nothing to do: one runs.
+    AlreadyRunning {
+        /// Its process, if it says.
+        pid: Option<u32>,
+    },
+    /// Whoever called has to change something.
+    Config,
+    /// The rest.
+    Other,
+}
+
+impl GatewayError {
+    /// What kind of end that is.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::AlreadyRunning { pid, .. } => ErrorKind::AlreadyRunning { pid: *pid },
+            Self::Config(_) => ErrorKind::Config,
+            Self::DataDir { .. }
+            | Self::Listen { .. }
+            | Self::Store(_)
+            | Self::NoShim { .. }
+            | Self::System { .. } => ErrorKind::Other,
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! Configuration: raw TOML turned into valid values, or refused with the key, what is allowed, and the nearest right
+//! key for a mistyped one.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use chitin_core::{Limits, LimitsError, bounds};
+
+/// Where the gateway listens if nobody says.
+pub const DEFAULT_LISTEN: &str = "127.0.0.1:7411";
+
+/// A valid configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The TCP address; `None`: the Unix socket alone.
+    pub listen: Option<SocketAddr>,
+    /// All limits.
+    pub limits: Limits,
+}
+
+/// Why a configuration is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// It was named and cannot be read.
+    #[error("cannot read the configuration {path}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Not TOML.
+    #[error("the configuration {path} is not valid TOML: {detail}")]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// Where, and what.
+        detail: String,
+    },
+    /// A key nobody knows.
+    #[error("the configuration {path} has an unknown key `{key}`{}", hint(.nearest.as_deref()))]
+    UnknownKey {
+        /// The file.
+        path: PathBuf,
+        /// The key, with its table.
+        key: String,
+        /// The nearest key there is.
+        nearest: Option<String>,
+    },
+    /// A value that is not allowed.
+    #[error("the configuration {path}: {detail}")]
+    Value {
+        /// The file, or the option that said it.
+        path: PathBuf,
+        /// The key, its value and what is allowed.
+        detail: String,
+    },
+}
+
+fn hint(nearest: Option<&str>) -> String {
+    nearest.map(|key| format!("; did you mean `{key}`?")).unwrap_or_default()
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { listen: DEFAULT_LISTEN.parse().ok(), limits: Limits::default() }
+    }
+}
+
+/// Reads `path`, or `chitin.toml` in the data directory if there is one; nothing at all means the defaults.
+///
+/// # Errors
+/// See [`ConfigError`].
+pub fn load(path: Option<&Path>, data_dir: &Path) -> Result<Config, ConfigError> {
+    let (path, must_exist) = match path {
+        Some(path) => (path.to_owned(), true),
+        None => (data_dir.join("chitin.toml"), false),
+    };
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if !must_exist && error.kind() == io::ErrorKind::NotFound => return Ok(Config::default()),
+        Err(source) => return Err(ConfigError::Read { path, source }),
+    };
+    parse(&text, &path)
+}
+
+/// Parses a configuration's text; `path` is for messages.
+///
+/// # Errors
+/// See [`ConfigError`].
+pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
+    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| ConfigError::Syntax {
+        path: path.to_owned(),
+        detail: error.to_string().trim_end().to_owned(),
+    })?;
+    let mut config = Config::default();
+    for (key, value) in &table {
+        match (key.as_str(), value) {
+            ("listen", toml::Value::String(address)) => config.listen = parse_listen(address, path)?,
+            ("limits", toml::Value::Table(limits)) => set_limits(&mut config.limits, limits, path)?,
+            ("listen", other) => return Err(wrong_type(path, "listen", "a string", other)),
+            ("limits", other) => return Err(wrong_type(path, "limits", "a table", other)),
+            (unknown, _) => return Err(unknown_key(path, unknown, &["listen", "limits"], "")),
+        }
+    }
+    Ok(config)
+}
+
+/// An address, or `none` for the Unix socket alone.
+///
+/// # Errors
+/// Anything else, and addresses beyond loopback, which would need TLS.
+pub fn parse_listen(text: &str, path: &Path) -> Result<Option<SocketAddr>, ConfigError> {
+    let refuse = |detail: String| ConfigError::Value { path: path.to_owned(), detail };
+    if text == "none" {
+        return Ok(None);
+    }
+    let address: SocketAddr = text.replace("localhost", "127.0.0.1").parse().map_err(|_| {
+        refuse(format!(
+            "`listen` is \"{}\"; an IP address with a port is needed, \"{DEFAULT_LISTEN}\", or \"none\"",
+            text.escape_default()
+        ))
+    })?;
+    if !address.ip().is_loopback() {
+        return Err(refuse(format!(
+            "`listen` is \"{address}\", which other machines can reach: that needs TLS, which is not supported yet; use a loopback address"
+        )));
+    }
+    Ok(Some(address))
+}
+
+fn set_limits(limits: &mut Limits, table: &toml::Table, path: &Path) -> Result<(), ConfigError> {
+    for (key, value) in table {
+        let number = match value {
+            toml::Value::Integer(number) => *number,
+            other => return Err(wrong_type(path, &format!("limits.{key}"), "a whole number", other)),
+        };
+        // A negative number is below every range: let the range say so.
+        let set = limits.set(key, u64::try_from(number).unwrap_or(0));
+        match set {
+            Ok(()) => {}
+            Err(LimitsError::Unknown { key }) => {
+                let keys: Vec<&str> = bounds().iter().map(|bound| bound.key).collect();
+                return Err(unknown_key(path, &key, &keys, "limits."));
+            }
+            Err(LimitsError::OutOfRange { key, min, max, unit, .. }) => {
+                let detail = format!("`limits.{key}` is {number}; allowed are {min} to {max} {unit}");
+                return Err(ConfigError::Value { path: path.to_owned(), detail });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn wrong_type(path: &Path, key: &str, wanted: &str, found: &toml::Value) -> ConfigError {
+    let detail = format!("`{key}` is {} {}; {wanted} is needed", article(found.type_str()), found.type_str());
+    ConfigError::Value { path: path.to_owned(), detail }
+}
+
+fn article(word: &str) -> &'static str {
+    if word.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" }
+}
+
+fn unknown_key(path: &Path, key: &str, known: &[&str], prefix: &str) -> ConfigError {
+    let nearest =
+        known.iter().max_by(|a, b| strsim::jaro_winkler(key, a).total_cmp(&strsim::jaro_winkler(key, b)));
+    ConfigError::UnknownKey {
+        path: path.to_owned(),
+        key: format!("{prefix}{key}"),
+        nearest: nearest.map(|near| format!("{prefix}{near}")),
+    }
+}
+
+impl fmt::Display for Config {
+    /// The configuration in force, as TOML, every limit with its unit.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.listen {
+            Some(address) => writeln!(f, "listen = \"{address}\"")?,
+            None => writeln!(f, "listen = \"none\"")?,
+        }
+        writeln!(f, "\n[limits]")?;
+        self.limits
+            .values()
+            .iter()
+            .try_for_each(|(bound, value)| writeln!(f, "{} = {value} # {}", bound.key, bound.unit))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(text: &str) -> String {
+        parse(text, Path::new("c.toml")).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn every_wrong_configuration_says_what_is_right() {
+        assert_eq!(
+            error("lisen = 'x'"),
+            "the configuration c.toml has an unknown key `lisen`; did you mean `listen`?"
+        );
+        assert_eq!(
+            error("[limits]\nrunning_task = 2"),
+            "the configuration c.toml has an unknown key `limits.running_task`; did you mean `limits.running_tasks`?"
+        );
+        assert_eq!(
+            error("[limits]\nrunning_tasks = -1"),
+            "the configuration c.toml: `limits.running_tasks` is -1; allowed are 1 to 1000 attempts"
+        );
+        assert_eq!(
+            error("[limits]\nrunning_tasks = 'many'"),
+            "the configuration c.toml: `limits.running_tasks` is a string; a whole number is needed"
+        );
+        assert_eq!(
+            error("listen = '0.0.0.0:1'"),
+            "the configuration c.toml: `listen` is \"0.0.0.0:1\", which other machines can reach: that needs TLS, which is not supported yet; use a loopback address"
+        );
+        assert!(error("listen = ").starts_with("the configuration c.toml is not valid TOML: "));
+    }
+
+    #[test]
+    fn what_is_printed_can_be_read_again() {
+        let mut config = Config::default();
+        config.limits.running_tasks = 7;
+        config.listen = None;
+        let again = parse(&config.to_string(), Path::new("c.toml")).unwrap();
+        assert_eq!(again.limits, config.limits);
+        assert_eq!(again.listen, None);
+    }
+}

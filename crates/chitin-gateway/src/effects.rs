@@ -1,0 +1,62 @@
+//! publish, and every other effect: carries out what the core asked for, after the commit, in order. Runs on the writer
+//! thread, so nothing here waits: answers, queues and wake-ups only.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use chitin_core::{CommandId, Output};
+use tokio::sync::oneshot;
+
+use crate::engine::Reply;
+use crate::runner::{Hub, Job, Jobs};
+use crate::spool::{Janitor, Removal};
+use crate::waiters::Waiters;
+
+/// Whoever waits for an answer, in the order of their commands.
+pub(crate) type Replies = VecDeque<(CommandId, oneshot::Sender<Reply>)>;
+
+/// The parts of the world that effects reach.
+#[derive(Debug, Clone)]
+pub(crate) struct World {
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) jobs: Arc<Jobs>,
+    pub(crate) janitor: Janitor,
+    pub(crate) waiters: Arc<Waiters>,
+}
+
+impl World {
+    /// Carries the outputs of one commit out.
+    pub(crate) fn release(&self, outputs: Vec<Output>, replies: &mut Replies) {
+        for output in outputs {
+            match output {
+                Output::Reply { to, answer } => {
+                    // Answers come in the order of the commands, so the first is nearly always the right one.
+                    let at = replies.iter().position(|(command, _)| *command == to);
+                    if let Some((_, reply)) = at.and_then(|at| replies.remove(at)) {
+                        // Whoever asked may be gone; the commit stands.
+                        _ = reply.send(Ok(answer));
+                    }
+                }
+                Output::Start(order) => {
+                    self.hub.enter(order.attempt, false);
+                    self.jobs.push(Job::Start(order));
+                }
+                Output::Recover { attempt, cancel_requested } => {
+                    self.hub.enter(attempt, cancel_requested);
+                    self.jobs.push(Job::Recover(attempt));
+                }
+                Output::EndAttempt { attempt } => self.hub.ask_end(attempt),
+                Output::Settled { attempt, keep_logs } => {
+                    self.hub.settled(attempt);
+                    self.janitor.remove(Removal::Attempt {
+                        id: attempt.id,
+                        attempt: attempt.attempt,
+                        keep_logs,
+                    });
+                }
+                Output::RemoveFiles { id } => self.janitor.remove(Removal::Task { id }),
+                Output::Changed { id, state: _ } => self.waiters.wake(id),
+            }
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! The engine: the writer thread. Everything that changes goes through here, one batch at a time.
+//!
+//! A batch: begin, a step of the core for each waiting command, a tick, commit, and only then the outputs. Whatever
+//! waits shares one commit, so durable and fast are the same thing: the more there is to do, the less each costs.
+//!
+//! Invariant: no reply and no effect leaves before its commit.
+//! Invariant: a refused batch is run again one command at a time, so that nobody pays for another's row.
+//! Invariant: after a commit nobody knows the end of, this process answers nothing more and ends.
+
+mod batch;
+mod checkpoint;
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use chitin_core::{Answer, CommandId, Core, Dispatch, Figures, Input, Limits, Output};
+use chitin_store::{Ballast, StoreError, Writer};
+use tokio::sync::oneshot;
+
+use crate::chance::OsDice;
+use crate::clock::Clock;
+use crate::effects::World;
+
+pub(crate) use batch::chain;
+pub(crate) use checkpoint::Checkpoints;
+
+/// Commands that may wait for the writer: some batches' worth. More would only wait longer than a client does.
+const WAITING_COMMANDS: usize = 4_096;
+/// The engine looks up at least this often, so that a stepped wall clock is noticed.
+const LONGEST_SLEEP_MS: i64 = 1_000;
+/// Between two tries while the store refuses everything (R1.4).
+const PROBE_EVERY: Duration = Duration::from_millis(250);
+
+/// Why a command was not carried out. Nothing of it is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// Too many commands wait for the writer.
+    Overloaded,
+    /// The disk is full.
+    Full,
+    /// The store refuses for another reason.
+    Unavailable,
+    /// The gateway stops.
+    Stopping,
+}
+
+pub(crate) type Reply = Result<Answer, Trouble>;
+
+/// A command on its way to the writer.
+pub(super) struct Command {
+    input: Input,
+    reply: oneshot::Sender<Reply>,
+    to: CommandId,
+    bytes: u64,
+}
+
+enum Message {
+    Command(Box<Command>),
+    Dispatch(Dispatch),
+    Stop,
+}
+
+/// What others may know of the engine without asking it.
+#[derive(Debug, Default)]
+pub(crate) struct EngineStatus {
+    figures: Mutex<Figures>,
+    refusing: Mutex<Option<String>>,
+}
+
+impl EngineStatus {
+    pub(crate) fn figures(&self) -> Figures {
+        self.figures.lock().map(|figures| figures.clone()).unwrap_or_default()
+    }
+
+    /// The store's last refusal, while it lasts.
+    pub(crate) fn refusing(&self) -> Option<String> {
+        self.refusing.lock().ok().and_then(|refusing| refusing.clone())
+    }
+
+    fn set_figures(&self, figures: Figures) {
+        if let Ok(mut place) = self.figures.lock() {
+            *place = figures;
+        }
+    }
+
+    fn set_refusing(&self, why: Option<String>) {
+        if let Ok(mut place) = self.refusing.lock() {
+            *place = why;
+        }
+    }
+}
+
+/// Sends commands to the writer.
+#[derive(Debug, Clone)]
+pub(crate) struct Engine {
+    sender: SyncSender<Message>,
+    next: Arc<AtomicU64>,
+    status: Arc<EngineStatus>,
+}
+
+impl Engine {
+    pub(crate) fn status(&self) -> &EngineStatus {
+        &self.status
+    }
+
+    /// Hands a command over; `bytes` is what it brings to a commit. The receiver resolves when the commit is done, or
+    /// is dropped with the gateway.
+    pub(crate) fn send(
+        &self,
+        bytes: u64,
+        input: impl FnOnce(CommandId) -> Input,
+    ) -> Result<oneshot::Receiver<Reply>, Trouble> {
+        let to = CommandId(self.next.fetch_add(1, Ordering::Relaxed));
+        let (reply, answer) = oneshot::channel();
+        let command = Box::new(Command { input: input(to), reply, to, bytes });
+        match self.sender.try_send(Message::Command(command)) {
+            Ok(()) => Ok(answer),
+            Err(TrySendError::Full(_)) => Err(Trouble::Overloaded),
+            Err(TrySendError::Disconnected(_)) => Err(Trouble::Stopping),
+        }
+    }
+
+    /// Hands a command over and waits for its commit.
+    pub(crate) async fn ask(&self, input: impl FnOnce(CommandId) -> Input) -> Reply {
+        self.send(0, input)?.await.unwrap_or(Err(Trouble::Stopping))
+    }
+
+    /// Sees to it that `input` is committed: tries again for as long as the store refuses. False: the gateway stops,
+    /// and its successor will hear of it.
+    pub(crate) async fn insist(&self, bytes: u64, input: Input) -> bool {
+        loop {
+            let sent = self.send(bytes, |_| input.clone());
+            let reply = match sent {
+                Ok(answer) => answer.await.unwrap_or(Err(Trouble::Stopping)),
+                Err(trouble) => Err(trouble),
+            };
+            match reply {
+                Ok(_) => return true,
+                Err(Trouble::Stopping) => return false,
+                Err(Trouble::Overloaded | Trouble::Full | Trouble::Unavailable) => {
+                    tokio::time::sleep(PROBE_EVERY).await;
+                }
+            }
+        }
+    }
+
+    /// Pauses or resumes giving out attempts.
+    pub(crate) fn dispatch(&self, dispatch: Dispatch) {
+        _ = self.sender.try_send(Message::Dispatch(dispatch));
+    }
+
+    /// Ends the writer once everything handed over before is committed.
+    pub(crate) fn stop(&self) {
+        // A full channel empties by itself: the writer never waits for anybody but the disk.
+        _ = self.sender.send(Message::Stop);
+    }
+}
+
+/// The writer thread's own things.
+pub(crate) struct WriterLoop {
+    core: Core,
+    writer: Writer,
+    ballast: Option<Ballast>,
+    clock: Clock,
+    dice: OsDice,
+    limits: Limits,
+    receiver: Receiver<Message>,
+    /// Commands heavier than a batch: one at a time, and never two batches in a row, while others wait.
+    heavy: VecDeque<Box<Command>>,
+    last_was_heavy: bool,
+    status: Arc<EngineStatus>,
+    released: Vec<Output>,
+}
+
+/// Takes the store over, which is the first commit of a gateway's life, and readies the loop.
+///
+/// # Errors
+/// The store's: without it there is no gateway.
+pub(crate) fn prepare(
+    writer: Writer,
+    ballast: Option<Ballast>,
+    limits: Limits,
+    clock: Clock,
+) -> Result<(Engine, WriterLoop), StoreError> {
+    let (sender, receiver) = sync_channel(WAITING_COMMANDS);
+    let status = Arc::new(EngineStatus::default());
+    let engine = Engine { sender, next: Arc::new(AtomicU64::new(1)), status: Arc::clone(&status) };
+    let mut writer_loop = WriterLoop {
+        core: Core::new(limits.clone()),
+        writer,
+        ballast,
+        clock,
+        dice: OsDice::new(),
+        limits,
+        receiver,
+        heavy: VecDeque::new(),
+        last_was_heavy: false,
+        status,
+        released: Vec::new(),
+    };
+    writer_loop.boot()?;
+    Ok((engine, writer_loop))
+}
+
+impl WriterLoop {
+    /// This life's epoch.
+    pub(crate) fn epoch(&self) -> i64 {
+        self.core.epoch().0
+    }
+
+    /// Runs until it is told to stop. Outputs go to `world`.
+    pub(crate) fn spawn(mut self, world: World) -> std::io::Result<JoinHandle<()>> {
+        thread::Builder::new().name("chitin-writer".to_owned()).spawn(move || {
+            let boot = std::mem::take(&mut self.released);
+            world.release(boot, &mut VecDeque::new());
+            while self.turn(&world) {}
+        })
+    }
+
+    /// Waits for work, and does a batch of it. False: stop.
+    fn turn(&mut self, world: &World) -> bool {
+        let mut batch: VecDeque<Box<Command>> = VecDeque::new();
+        let mut bytes = 0;
+        let mut go_on = true;
+        let wake_ms = self.core.next_wake_ms(&self.now()).min(LONGEST_SLEEP_MS);
+        let mut next = if self.heavy.is_empty() && wake_ms > 0 {
+            self.receiver.recv_timeout(Duration::from_millis(wake_ms.unsigned_abs()))
+        } else {
+            try_recv(&self.receiver)
+        };
+        loop {
+            match next {
+                Ok(Message::Command(command)) if command.bytes > self.limits.batch_bytes => {
+                    self.heavy.push_back(command);
+                }
+                Ok(Message::Command(command)) => {
+                    bytes += command.bytes;
+                    batch.push_back(command);
+                }
+                Ok(Message::Dispatch(dispatch)) => self.core.set_dispatch(dispatch),
+                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => {
+                    go_on = false;
+                    break;
+                }
+                Err(RecvTimeoutError::Timeout) => break,
+            }
+            let full = u64::try_from(batch.len()).unwrap_or(u64::MAX) >= self.limits.batch_commands;
+            if full || bytes >= self.limits.batch_bytes {
+                break;
+            }
+            next = try_recv(&self.receiver);
+        }
+
+        if (batch.is_empty() || !self.last_was_heavy)
+            && let Some(heavy) = self.heavy.pop_front()
+        {
+            self.last_was_heavy = true;
+            self.batch(VecDeque::from([heavy]), world);
+        } else {
+            self.last_was_heavy = false;
+        }
+        if !batch.is_empty() || self.core.next_wake_ms(&self.now()) == 0 {
+            self.batch(batch, world);
+        }
+        if !go_on {
+            // What is too heavy for a batch was handed over before the stop, too.
+            while let Some(heavy) = self.heavy.pop_front() {
+                self.batch(VecDeque::from([heavy]), world);
+            }
+        }
+        go_on
+    }
+
+    fn now(&self) -> chitin_core::Now {
+        self.clock.now(self.core.boot_no())
+    }
+}
+
+fn try_recv(receiver: &Receiver<Message>) -> Result<Message, RecvTimeoutError> {
+    receiver.try_recv().map_err(|error| match error {
+        TryRecvError::Empty => RecvTimeoutError::Timeout,
+        TryRecvError::Disconnected => RecvTimeoutError::Disconnected,
+    })
+}

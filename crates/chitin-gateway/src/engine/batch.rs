@@ -1,0 +1,177 @@
+//! One batch: begin, steps, tick, commit, outputs; and what is done when the commit is refused.
+
+use std::collections::VecDeque;
+use std::thread;
+
+use chitin_core::{Answer, CommitOutcome, Input, Output};
+use chitin_store::{Commit, NoReason, StoreError, Verdict};
+use tokio::sync::oneshot;
+
+use super::{Command, PROBE_EVERY, Reply, Trouble, WriterLoop};
+use crate::effects::{Replies, World};
+
+impl WriterLoop {
+    /// The first commit: takes the store over.
+    pub(super) fn boot(&mut self) -> Result<(), StoreError> {
+        let boot = Input::Boot { boot_id: self.clock.boot_id().to_owned() };
+        match self.attempt([&boot]) {
+            Ok(outputs) => {
+                self.released = outputs;
+                self.status.set_figures(self.core.figures());
+                Ok(())
+            }
+            Err(Refused::No(error) | Refused::Unknown(error)) => Err(error),
+        }
+    }
+
+    pub(super) fn batch(&mut self, commands: VecDeque<Box<Command>>, world: &World) {
+        let tried = self.attempt(commands.iter().map(|command| &command.input).chain([&Input::Tick]));
+        match tried {
+            Ok(outputs) => self.release(outputs, commands, world),
+            Err(Refused::Unknown(error)) => die(&error),
+            Err(Refused::No(error)) => {
+                tracing::warn!(error = %chain(&error), commands = commands.len(), "the store refused a batch");
+                self.make_room(&error);
+                self.one_by_one(commands, world);
+            }
+        }
+        self.upkeep();
+    }
+
+    /// Whoever is refused now is refused for their own row, or because nothing can be stored.
+    fn one_by_one(&mut self, commands: VecDeque<Box<Command>>, world: &World) {
+        let alone = commands.is_empty();
+        for command in commands {
+            match self.attempt([&command.input]) {
+                Ok(outputs) => self.release(outputs, VecDeque::from([command]), world),
+                Err(Refused::Unknown(error)) => die(&error),
+                Err(Refused::No(error)) => {
+                    self.make_room(&error);
+                    self.status.set_refusing(Some(chain(&error)));
+                    _ = command.reply.send(Err(trouble(&error)));
+                }
+            }
+        }
+        match self.attempt([&Input::Tick]) {
+            Ok(outputs) => self.release(outputs, VecDeque::new(), world),
+            Err(Refused::Unknown(error)) => die(&error),
+            Err(Refused::No(error)) => {
+                self.status.set_refusing(Some(chain(&error)));
+                if alone {
+                    // Nobody is waiting and time alone brought this on: not again at once.
+                    thread::sleep(PROBE_EVERY);
+                }
+            }
+        }
+    }
+
+    /// Steps and commit. Nothing of a refused try is left, here or on disk.
+    fn attempt<'i>(&mut self, inputs: impl IntoIterator<Item = &'i Input>) -> Result<Vec<Output>, Refused> {
+        let mut now = self.clock.now(self.core.boot_no());
+        let mut tx = self.writer.begin().map_err(Refused::from_error)?;
+        let mut failed = None;
+        for input in inputs {
+            if matches!(input, Input::Tick) {
+                now = self.clock.now(self.core.boot_no());
+            }
+            if let Err(error) = self.core.step(&now, &mut self.dice, input, &mut tx) {
+                failed = Some(error);
+                break;
+            }
+        }
+        let committed = match failed {
+            None => tx.commit(),
+            Some(error) => match tx.rollback() {
+                Ok(()) => Commit::No(error),
+                Err(rollback) => Commit::Unknown(rollback),
+            },
+        };
+        match committed {
+            Commit::Ok => Ok(self.core.finish(CommitOutcome::Ok)),
+            Commit::No(error) => {
+                _ = self.core.finish(CommitOutcome::RolledBack);
+                Err(Refused::from_error(error))
+            }
+            Commit::Unknown(error) => {
+                _ = self.core.finish(CommitOutcome::Unknown);
+                Err(Refused::Unknown(error))
+            }
+        }
+    }
+
+    /// Lets the world see what is now true: effects and answers in order, then whoever only waited for the commit.
+    fn release(&mut self, outputs: Vec<Output>, commands: VecDeque<Box<Command>>, world: &World) {
+        self.status.set_figures(self.core.figures());
+        if !commands.is_empty() {
+            self.status.set_refusing(None);
+        }
+        let mut replies: Replies = commands.into_iter().map(|command| (command.to, command.reply)).collect();
+        world.release(outputs, &mut replies);
+        for (_, reply) in replies {
+            resolve(reply, Ok(Answer::Done));
+        }
+    }
+
+    /// A full disk: the ballast makes room to record what has ended.
+    fn make_room(&mut self, error: &StoreError) {
+        if error.verdict() == Verdict::No(NoReason::Full)
+            && let Some(ballast) = &mut self.ballast
+            && let Err(error) = ballast.release()
+        {
+            tracing::error!(error = %chain(&error), "the ballast could not be released");
+        }
+    }
+
+    /// Between batches: the write-ahead log stays short.
+    fn upkeep(&mut self) {
+        if let Err(error) = self.writer.restart_wal_if_above(self.limits.wal_restart_bytes) {
+            tracing::warn!(error = %chain(&error), "the write-ahead log could not be restarted");
+        }
+    }
+}
+
+/// A try that stored nothing, or nobody knows what.
+enum Refused {
+    No(StoreError),
+    Unknown(StoreError),
+}
+
+impl Refused {
+    fn from_error(error: StoreError) -> Self {
+        match error.verdict() {
+            Verdict::No(_) => Self::No(error),
+            Verdict::Unknown | Verdict::Corrupt | Verdict::Foreign | Verdict::Broken => Self::Unknown(error),
+        }
+    }
+}
+
+fn trouble(error: &StoreError) -> Trouble {
+    match error.verdict() {
+        Verdict::No(NoReason::Full) => Trouble::Full,
+        _ => Trouble::Unavailable,
+    }
+}
+
+pub(super) fn resolve(reply: oneshot::Sender<Reply>, answer: Reply) {
+    // Whoever asked may be gone; the commit stands.
+    _ = reply.send(answer);
+}
+
+/// What the disk holds is not known. Answering on would be guessing: the next life reads what is there.
+fn die(error: &StoreError) -> ! {
+    tracing::error!(error = %chain(error), "the end of a commit is unknown; the gateway ends, so that its successor reads what is true");
+    crate::logs::flush();
+    std::process::exit(70)
+}
+
+/// An error with its causes, in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,105 @@
+//! The public face: routes, a file each, behind one guard that refuses early, cheaply and with a reason.
+//!
+//! The way of a request: connection (bounded) → guard (host, origin, token, requests in flight) → route → an answer,
+//! or a problem with a stable code. Nothing in here decides what a task is or may do: that is the core's.
+
+mod accept;
+mod body;
+mod control;
+mod guard;
+mod logs;
+mod lookup;
+mod problem;
+mod queues;
+mod result;
+mod serve;
+mod shutdown;
+mod status;
+mod submit;
+mod tasks;
+mod time;
+mod view;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::{get, post};
+use chitin_core::Limits;
+use tokio::sync::Semaphore;
+
+use crate::clock::Clock;
+use crate::engine::Engine;
+use crate::readers::Readers;
+use crate::runner::Hub;
+use crate::spool::Spool;
+use crate::stop::Stop;
+use crate::tasks::Tasks;
+use crate::waiters::Waiters;
+
+pub(crate) use guard::Access;
+pub(crate) use serve::Listeners;
+
+/// What the routes work with.
+pub(crate) struct Face {
+    pub(crate) engine: Engine,
+    pub(crate) readers: Readers,
+    pub(crate) waiters: Arc<Waiters>,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) spool: Spool,
+    pub(crate) tasks: Tasks,
+    pub(crate) clock: Clock,
+    pub(crate) limits: Limits,
+    pub(crate) access: Access,
+    pub(crate) stop: Stop,
+    pub(crate) isolation: Isolation,
+    pub(crate) budgets: Budgets,
+}
+
+/// How process trees are kept together here, for the status page.
+pub(crate) struct Isolation {
+    pub(crate) tier: &'static str,
+    pub(crate) not_enforced: Vec<&'static str>,
+}
+
+/// Bounds on what is in flight, each with a gauge on the status page.
+pub(crate) struct Budgets {
+    /// Requests, but for those that watch.
+    pub(crate) requests: Semaphore,
+    /// Long polls and streams (R1.2).
+    pub(crate) watchers: Arc<Semaphore>,
+    /// Bodies, in KiB.
+    pub(crate) body_kib: Arc<Semaphore>,
+}
+
+impl Budgets {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        let permits = |value: u64| usize::try_from(value).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
+        Self {
+            requests: Semaphore::new(permits(limits.requests)),
+            watchers: Arc::new(Semaphore::new(permits(limits.watchers))),
+            body_kib: Arc::new(Semaphore::new(permits(limits.body_bytes_in_flight / 1_024))),
+        }
+    }
+}
+
+/// Shared by all requests.
+pub(crate) type Shared = Arc<Face>;
+
+fn routes(face: Shared) -> Router {
+    Router::new()
+        .route("/healthz", get(status::healthz))
+        .route("/readyz", get(status::readyz))
+        .route("/v1/status", get(status::status))
+        .route("/v1/tasks", post(submit::one).get(tasks::list))
+        .route("/v1/tasks/bulk", post(submit::bulk))
+        .route("/v1/tasks/{id}", get(tasks::get).delete(control::delete))
+        .route("/v1/tasks/{id}/result", get(result::get))
+        .route("/v1/tasks/{id}/logs", get(logs::get))
+        .route("/v1/tasks/{id}/cancel", post(control::cancel))
+        .route("/v1/tasks/{id}/retry", post(control::retry))
+        .route("/v1/queues", get(queues::list))
+        .route("/v1/queues/{name}/pause", post(queues::pause))
+        .route("/v1/queues/{name}/resume", post(queues::resume))
+        .route("/v1/shutdown", post(shutdown::post))
+        .with_state(face)
+}

@@ -1,0 +1,126 @@
+//! Bodies: bounded before they are read, in bytes and in time, and counted against what is in flight (R1.3, R2.2).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{HeaderMap, Request, header};
+use bytes::{Bytes, BytesMut};
+use chitin_proto::http::Code;
+use http_body_util::BodyExt;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::Shared;
+use super::problem::Oops;
+
+/// A client that sends too much without asking first is heard out for so long and so far, unheeded, so that it can
+/// read why it was refused: most clients read the answer only once they have sent everything.
+const HEAR_OUT: Duration = Duration::from_secs(2);
+const HEAR_OUT_BYTES: u64 = 20_000_000;
+
+/// A body with the budget it takes; given back when it is dropped.
+pub(crate) struct Whole {
+    pub(crate) bytes: Bytes,
+    _budget: OwnedSemaphorePermit,
+}
+
+/// Reads a JSON body of at most `most` bytes.
+pub(crate) async fn read_json(face: &Shared, request: Request<Body>, most: u64) -> Result<Whole, Oops> {
+    check_content_type(request.headers())?;
+    let asks_first = request.headers().contains_key(header::EXPECT);
+    let said = match request.headers().get(header::CONTENT_LENGTH) {
+        None => None,
+        Some(value) => value.to_str().ok().and_then(|value| value.parse::<u64>().ok()),
+    };
+    let mut body = request.into_body();
+    if said.is_some_and(|said| said > most) {
+        if !asks_first {
+            hear_out(&mut body).await;
+        }
+        return Err(too_large(most));
+    }
+    let expected = said.unwrap_or(most);
+    let kib = u32::try_from(expected / 1_024 + 1).unwrap_or(u32::MAX);
+    let Ok(budget) = Arc::clone(&face.budgets.body_kib).try_acquire_many_owned(kib) else {
+        return Err(Oops::new(Code::Overloaded, "too many bytes are in flight; try again"));
+    };
+    let patience = Duration::from_millis(face.limits.body_timeout_ms);
+    let read = tokio::time::timeout(patience, read_bounded(&mut body, said, most)).await;
+    match read {
+        Ok(Ok(bytes)) => Ok(Whole { bytes, _budget: budget }),
+        Ok(Err(oops)) => {
+            if oops.is_none() {
+                hear_out(&mut body).await;
+            }
+            Err(oops.unwrap_or_else(|| too_large(most)))
+        }
+        Err(_) => Err(Oops::new(
+            Code::RequestTimeout,
+            format!("the body did not arrive within {} s", patience.as_secs_f64()),
+        )),
+    }
+}
+
+/// `Err(None)`: more than allowed.
+async fn read_bounded(body: &mut Body, said: Option<u64>, most: u64) -> Result<Bytes, Option<Oops>> {
+    let mut whole = BytesMut::new();
+    let mut first: Option<Bytes> = None;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| Some(Oops::new(Code::InvalidRequest, "the body ended early")))?;
+        let Ok(data) = frame.into_data() else { continue };
+        let so_far = whole.len() + first.as_ref().map_or(0, Bytes::len);
+        if u64::try_from(so_far + data.len()).unwrap_or(u64::MAX) > most {
+            return Err(None);
+        }
+        // Nearly every body comes in one piece, which needs no copy.
+        if so_far == 0 {
+            first = Some(data);
+            continue;
+        }
+        if let Some(first) = first.take() {
+            whole.reserve(
+                said.and_then(|said| usize::try_from(said).ok()).unwrap_or(first.len() + data.len()),
+            );
+            whole.extend_from_slice(&first);
+        }
+        whole.extend_from_slice(&data);
+    }
+    Ok(first.unwrap_or_else(|| whole.freeze()))
+}
+
+fn too_large(most: u64) -> Oops {
+    Oops::new(
+        Code::TooLarge,
+        format!("a body of at most {most} bytes is allowed here; put large data into a file"),
+    )
+}
+
+async fn hear_out(body: &mut Body) {
+    let mut heard = 0;
+    let listen = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            heard += frame.data_ref().map_or(0, |data| u64::try_from(data.len()).unwrap_or(0));
+            if heard > HEAR_OUT_BYTES {
+                return;
+            }
+        }
+    };
+    _ = tokio::time::timeout(HEAR_OUT, listen).await;
+}
+
+fn check_content_type(headers: &HeaderMap) -> Result<(), Oops> {
+    let essence = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .map(|value| value.split(';').next().unwrap_or("").trim().to_ascii_lowercase());
+    if headers.contains_key(header::CONTENT_ENCODING) {
+        return Err(Oops::new(
+            Code::UnsupportedMediaType,
+            "a Content-Encoding is not supported; send the JSON as it is",
+        ));
+    }
+    match essence.as_deref() {
+        Some("application/json") => Ok(()),
+        _ => Err(Oops::new(Code::UnsupportedMediaType, "send the header `Content-Type: application/json`")),
+    }
+}

@@ -1,0 +1,225 @@
+//! What every request passes before its route: Host and Origin, the token or the peer's user, and a place among the
+//! requests in flight. Also where a panic ends: as an error answer for that request alone (R1.5).
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{HeaderMap, HeaderValue, Request, Response, Uri, header};
+use axum::response::IntoResponse;
+use chitin_proto::http::Code;
+use hyper::body::Incoming;
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use tower_service::Service;
+
+use super::Shared;
+use super::problem::{Oops, in_our_form};
+
+/// A place among the requests in flight is waited for this long: a burst passes, an overload does not.
+const PLACE_WAIT: Duration = Duration::from_millis(100);
+
+/// Who is at the other end of a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Peer {
+    /// Over TCP: nobody yet, a token has to say.
+    Tcp,
+    /// Over the Unix socket: this user.
+    Local {
+        /// The user's id.
+        uid: u32,
+    },
+}
+
+/// Who asks, once known; fairness and idempotency are by this name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Caller(pub(crate) String);
+
+/// Who may ask.
+#[derive(Debug)]
+pub(crate) struct Access {
+    /// Name and SHA-256 of each token.
+    pub(crate) tokens: Vec<(String, [u8; 32])>,
+    /// The user the gateway runs as.
+    pub(crate) uid: u32,
+    /// The TCP port, for the Host header.
+    pub(crate) port: Option<u16>,
+}
+
+impl Access {
+    fn caller(&self, peer: &Peer, headers: &HeaderMap) -> Result<Caller, Oops> {
+        match peer {
+            Peer::Local { uid } if *uid == self.uid || *uid == 0 => Ok(Caller(format!("uid:{uid}"))),
+            Peer::Local { uid } => Err(Oops::new(
+                Code::Forbidden,
+                format!("the socket is for user {} alone; you are user {uid}", self.uid),
+            )),
+            Peer::Tcp => self.by_token(headers),
+        }
+    }
+
+    fn by_token(&self, headers: &HeaderMap) -> Result<Caller, Oops> {
+        let refuse = |detail: &str| {
+            Oops::new(Code::Unauthorized, detail)
+                .header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"chitin\""))
+        };
+        let Some(value) = headers.get(header::AUTHORIZATION) else {
+            return Err(refuse("send `Authorization: Bearer TOKEN`; `chitin token` prints the token"));
+        };
+        let token = value.to_str().ok().and_then(|value| {
+            let (scheme, token) = value.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+        });
+        let Some(token) = token else {
+            return Err(refuse("the header Authorization is not `Bearer TOKEN`"));
+        };
+        let digest: [u8; 32] = Sha256::digest(token.as_bytes()).into();
+        // Every token is compared, and each in constant time: the time tells nothing.
+        let mut found = None;
+        for (name, sha256) in &self.tokens {
+            if bool::from(sha256.ct_eq(&digest)) {
+                found = Some(name);
+            }
+        }
+        found.map(|name| Caller(format!("token:{name}"))).ok_or_else(|| refuse("the token is not valid here"))
+    }
+
+    /// A browser that was tricked into asking names another host, or comes from another origin.
+    fn check_origin(&self, peer: &Peer, uri: &Uri, headers: &HeaderMap) -> Result<(), Oops> {
+        if *peer == Peer::Tcp {
+            let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+            let host = host.or_else(|| uri.authority().map(|authority| authority.as_str()));
+            if !host.is_some_and(|host| self.is_ours(host)) {
+                return Err(Oops::new(Code::Forbidden, "the header Host does not name this gateway"));
+            }
+        }
+        if let Some(origin) = headers.get(header::ORIGIN) {
+            let host = origin.to_str().ok().and_then(|origin| origin.strip_prefix("http://"));
+            if !host.is_some_and(|host| self.is_ours(host)) {
+                return Err(Oops::new(Code::Forbidden, "the header Origin names another site"));
+            }
+        }
+        Ok(())
+    }
+
+    fn is_ours(&self, host: &str) -> bool {
+        let (name, port) = match host.rsplit_once(':') {
+            Some((name, port)) if !port.ends_with(']') => (name, port.parse().ok()),
+            _ => (host, Some(80)),
+        };
+        matches!(name, "127.0.0.1" | "localhost" | "[::1]") && port.is_some() && port == self.port
+    }
+}
+
+/// The routes behind the guard, as a service for one connection.
+#[derive(Clone)]
+pub(crate) struct Guarded {
+    face: Shared,
+    routes: axum::Router,
+    peer: Peer,
+}
+
+impl Guarded {
+    pub(crate) fn new(face: Shared, routes: axum::Router, peer: Peer) -> Self {
+        Self { face, routes, peer }
+    }
+
+    async fn answer(self, mut request: Request<Body>) -> Response<Body> {
+        let Self { face, mut routes, peer } = self;
+        let open = matches!(request.uri().path(), "/healthz" | "/readyz");
+        if let Err(oops) = face.access.check_origin(&peer, request.uri(), request.headers()) {
+            return oops.into_response();
+        }
+        if !open {
+            match face.access.caller(&peer, request.headers()) {
+                Ok(caller) => _ = request.extensions_mut().insert(caller),
+                Err(oops) => return oops.into_response(),
+            }
+        }
+        // Whoever watches has a budget of their own, taken by the route.
+        let place = if open || watches(request.uri()) {
+            None
+        } else {
+            match face.budgets.requests.try_acquire() {
+                Ok(place) => Some(place),
+                Err(_) => match tokio::time::timeout(PLACE_WAIT, face.budgets.requests.acquire()).await {
+                    Ok(Ok(place)) => Some(place),
+                    _ => {
+                        let most = face.limits.requests;
+                        return Oops::new(
+                            Code::Overloaded,
+                            format!("{most} requests are in flight; try again"),
+                        )
+                        .into_response();
+                    }
+                },
+            }
+        };
+        let response = match Caught(AssertUnwindSafe(routes.call(request))).await {
+            Ok(Ok(response)) => in_our_form(response),
+            Ok(Err(never)) => match never {},
+            Err(()) => Oops::internal("a route panicked").into_response(),
+        };
+        drop(place);
+        response
+    }
+}
+
+/// The request will wait for something to happen.
+fn watches(uri: &Uri) -> bool {
+    uri.query().is_some_and(|query| query.contains("wait_s=") || query.contains("follow="))
+}
+
+impl hyper::service::Service<Request<Incoming>> for Guarded {
+    type Response = Response<Body>;
+    type Error = std::convert::Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let guarded = self.clone();
+        Box::pin(async move { Ok(guarded.answer(request.map(Body::new)).await) })
+    }
+}
+
+/// A future whose panic is an error.
+struct Caught<F>(AssertUnwindSafe<F>);
+
+impl<F: Future + Unpin> Future for Caught<F> {
+    type Output = Result<F::Output, ()>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let inner = &mut self.0.0;
+        match std::panic::catch_unwind(AssertUnwindSafe(|| Pin::new(inner).poll(context))) {
+            Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
+            Ok(Poll::Pending) => Poll::Pending,
+            Err(_) => Poll::Ready(Err(())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_our_own_names_are_ours() {
+        let access = Access { tokens: vec![], uid: 0, port: Some(7411) };
+        for ours in ["127.0.0.1:7411", "localhost:7411", "[::1]:7411"] {
+            assert!(access.is_ours(ours), "{ours}");
+        }
+        for foreign in [
+            "evil.example:7411",
+            "127.0.0.1",
+            "localhost:80",
+            "localhost:7411.evil.example",
+            "[::1]",
+            "",
+            ":7411",
+        ] {
+            assert!(!access.is_ours(foreign), "{foreign}");
+        }
+    }
+}

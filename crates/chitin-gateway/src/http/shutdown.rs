@@ -1,0 +1,36 @@
+//! `POST /v1/shutdown`: how `chitin down` ends the gateway.
+
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{Request, StatusCode};
+use chitin_proto::http::Code;
+use serde::Deserialize;
+
+use super::guard::Caller;
+use super::problem::{Answered, Oops};
+use super::submit::json;
+use super::{Shared, accept, body};
+use crate::stop::Mode;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "{\"mode\": \"leave\", \"drain\" or \"kill\"}")]
+struct Shutdown {
+    mode: Mode,
+}
+
+pub(crate) async fn post(
+    State(face): State<Shared>,
+    Extension(caller): Extension<Caller>,
+    request: Request<Body>,
+) -> Answered {
+    let body = body::read_json(&face, request, 1_000).await?;
+    let Shutdown { mode } = accept::parse(&body.bytes)?;
+    if !caller.0.starts_with("uid:") && caller.0 != "token:admin" {
+        return Err(Oops::new(Code::Forbidden, "only the owner may stop the gateway"));
+    }
+    let running = face.hub.len();
+    tracing::info!(?mode, running, "asked to stop");
+    face.stop.ask(mode);
+    Ok(json(StatusCode::OK, format!("{{\"mode\":\"{}\",\"running\":{running}}}", mode.as_str())))
+}

@@ -1,0 +1,75 @@
+//! Health and status. None of them touches the disk: they answer while it hangs.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use chitin_proto::http::{Code, Layers, StatusView};
+use serde_json::json;
+
+use super::Shared;
+use super::problem::{Answered, Oops};
+use super::submit::json as answer;
+use super::time;
+use crate::tasks::TaskKind;
+
+/// The process answers.
+pub(crate) async fn healthz() -> Answered {
+    Ok(answer(StatusCode::OK, "{\"status\":\"ok\"}".to_owned()))
+}
+
+/// The store is open and takes commits.
+pub(crate) async fn readyz(State(face): State<Shared>) -> Answered {
+    match face.engine.status().refusing() {
+        None => Ok(answer(StatusCode::OK, "{\"status\":\"ready\"}".to_owned())),
+        Some(_) => Err(Oops::new(Code::StorageUnavailable, "the store refuses commits at the moment")),
+    }
+}
+
+pub(crate) async fn status(State(face): State<Shared>) -> Answered {
+    let figures = face.engine.status().figures();
+    let refusing = face.engine.status().refusing();
+    let limits = &face.limits;
+    let in_use = |most: u64, left: usize| most.saturating_sub(u64::try_from(left).unwrap_or(u64::MAX));
+    let full = figures.waiting >= limits.waiting_tasks || figures.waiting_bytes >= limits.waiting_bytes;
+    let view = StatusView {
+        pid: std::process::id(),
+        supervisor_pid: Some(std::process::id()),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        uptime_s: time::seconds(face.clock.uptime_ms()),
+        isolation: face.isolation.tier.to_owned(),
+        layers: Layers {
+            gateway: json!({
+                "state": "ok",
+                "connections": face.tasks.live(TaskKind::Connection),
+                "requests": in_use(limits.requests, face.budgets.requests.available_permits()),
+                "requests_limit": limits.requests,
+                "watchers": in_use(limits.watchers, face.budgets.watchers.available_permits()),
+                "watchers_limit": limits.watchers,
+            }),
+            queue: json!({
+                "state": if full { "full" } else { "ok" },
+                "queued": figures.waiting,
+                "queued_bytes": figures.waiting_bytes,
+                "running": figures.running,
+                "limit": limits.waiting_tasks,
+                "bytes_limit": limits.waiting_bytes,
+            }),
+            workers: json!({
+                "state": if face.stop.is_draining() { "draining" } else { "ok" },
+                "running": figures.running,
+                "limit": limits.running_tasks,
+                "not_enforced": face.isolation.not_enforced,
+            }),
+            store: json!({
+                "state": if refusing.is_some() { "refusing" } else { "ok" },
+                "reason": refusing,
+                "kept_bytes": figures.kept_bytes,
+                "kept_bytes_limit": limits.retention_bytes,
+            }),
+            cache: json!({ "state": "none" }),
+            monitor: json!({ "state": "none" }),
+        },
+        shedding: full || refusing.is_some(),
+    };
+    let text = serde_json::to_string(&view).map_err(|_| Oops::internal("a status that cannot be written"))?;
+    Ok(answer(StatusCode::OK, text))
+}

@@ -1,0 +1,112 @@
+//! `POST /v1/tasks` and `POST /v1/tasks/bulk`: submit. The answer leaves when the task is on disk, or says that it is
+//! not (R1.1).
+
+use std::time::Duration;
+
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderValue, Request, Response, StatusCode, header};
+use chitin_core::{Answer, Input, Submission, SubmissionKey, TaskSpec, TaskState};
+use chitin_proto::http::{
+    BulkAccepted, Code, MAX_BULK_BODY_BYTES, MAX_BULK_TASKS, MAX_TASK_BODY_BYTES, TaskRequest,
+};
+use serde::Deserialize;
+
+use super::guard::Caller;
+use super::problem::{Answered, Oops};
+use super::{Shared, accept, body};
+use crate::{chance, clock};
+
+/// The body of a bulk submission.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a bulk submission: a JSON object with `tasks`")]
+struct Bulk {
+    tasks: Vec<TaskRequest>,
+}
+
+pub(crate) async fn one(
+    State(face): State<Shared>,
+    Extension(caller): Extension<Caller>,
+    request: Request<Body>,
+) -> Answered {
+    let headers = request.headers().clone();
+    let body = body::read_json(&face, request, MAX_TASK_BODY_BYTES).await?;
+    let spec = accept::task(accept::parse(&body.bytes)?, &face.limits)?;
+    let key = accept::idempotency_key(&headers, "/v1/tasks", &body.bytes)?;
+    let (ids, state, is_new) = submit(&face, caller, vec![spec], key).await?;
+    let Some(id) = ids.first().map(ToString::to_string) else {
+        return Err(Oops::internal("an accepted task without an id"));
+    };
+    let mut response = json(
+        if is_new { StatusCode::ACCEPTED } else { StatusCode::OK },
+        format!("{{\"id\":\"{id}\",\"state\":\"{}\"}}", state.as_str()),
+    );
+    if let Ok(location) = HeaderValue::from_str(&format!("/v1/tasks/{id}")) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    Ok(response)
+}
+
+pub(crate) async fn bulk(
+    State(face): State<Shared>,
+    Extension(caller): Extension<Caller>,
+    request: Request<Body>,
+) -> Answered {
+    let headers = request.headers().clone();
+    let body = body::read_json(&face, request, MAX_BULK_BODY_BYTES).await?;
+    let bulk: Bulk = accept::parse(&body.bytes)?;
+    if bulk.tasks.is_empty() || bulk.tasks.len() > MAX_BULK_TASKS {
+        let detail = format!("`tasks` has {} tasks; 1 to {MAX_BULK_TASKS} are allowed", bulk.tasks.len());
+        return Err(Oops::invalid("tasks", detail));
+    }
+    let mut specs = Vec::with_capacity(bulk.tasks.len());
+    for (at, task) in bulk.tasks.into_iter().enumerate() {
+        specs.push(accept::task(task, &face.limits).map_err(|oops| oops.inside(&format!("tasks[{at}]")))?);
+    }
+    let key = accept::idempotency_key(&headers, "/v1/tasks/bulk", &body.bytes)?;
+    let (ids, _, is_new) = submit(&face, caller, specs, key).await?;
+    let accepted = BulkAccepted { ids: ids.iter().map(ToString::to_string).collect() };
+    let text = serde_json::to_string(&accepted).map_err(|_| Oops::internal("ids that cannot be written"))?;
+    Ok(json(if is_new { StatusCode::ACCEPTED } else { StatusCode::OK }, text))
+}
+
+/// Hands the tasks to the engine and waits for their commit, but not longer than a client should.
+async fn submit(
+    face: &Shared,
+    caller: Caller,
+    specs: Vec<TaskSpec>,
+    key: Option<SubmissionKey>,
+) -> Result<(Vec<chitin_core::TaskId>, TaskState, bool), Oops> {
+    let patience_ms = face.limits.submit_timeout_ms;
+    let deadline_boottime_ms =
+        clock::boottime_ms().saturating_add(i64::try_from(patience_ms).unwrap_or(i64::MAX));
+    let bytes = specs.iter().map(|spec| spec.payload.bytes()).sum();
+    let tasks = specs.into_iter().map(|spec| (chance::new_task_id(), spec)).collect();
+    let answer = face.engine.send(bytes, |to| {
+        Input::Submit(Submission { to, principal: caller.0, tasks, key, deadline_boottime_ms })
+    })?;
+    let answer = match tokio::time::timeout(Duration::from_millis(patience_ms), answer).await {
+        Ok(Ok(answer)) => answer?,
+        Ok(Err(_)) => return Err(crate::engine::Trouble::Stopping.into()),
+        Err(_) => {
+            return Err(Oops::new(
+                Code::SubmitTimeout,
+                "the disk did not answer in time; try again with the same Idempotency-Key: a task that got through is found, not run twice",
+            ));
+        }
+    };
+    match answer {
+        Answer::Accepted { ids, state } => Ok((ids, state, true)),
+        Answer::Replayed { ids, state } => Ok((ids, state, false)),
+        Answer::Refused(refusal) => Err(refusal.into()),
+        Answer::Done | Answer::Conflict(_) => Err(Oops::internal("a submission's answer is none")),
+    }
+}
+
+pub(crate) fn json(status: StatusCode, text: String) -> Response<Body> {
+    let mut response = Response::new(Body::from(text));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}

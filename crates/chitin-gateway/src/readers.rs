@@ -1,0 +1,61 @@
+//! Read-only database connections, opened when first needed, at most as many as the limit says (R4.4).
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use chitin_store::{Reader, StoreError, StoreOptions};
+use tokio::sync::Semaphore;
+
+use crate::tasks::Tasks;
+
+/// The pool.
+#[derive(Debug, Clone)]
+pub(crate) struct Readers {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    database: PathBuf,
+    options: StoreOptions,
+    idle: Mutex<Vec<Reader>>,
+    permits: Semaphore,
+}
+
+impl Readers {
+    pub(crate) fn new(database: PathBuf, options: StoreOptions, most: u64) -> Self {
+        let permits = Semaphore::new(usize::try_from(most).unwrap_or(1).max(1));
+        Self { shared: Arc::new(Shared { database, options, idle: Mutex::default(), permits }) }
+    }
+
+    /// Reads on this thread, which may block. For the few threads that start processes; each holds one connection at a
+    /// time.
+    pub(crate) fn with<T>(
+        &self,
+        work: impl FnOnce(&Reader) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let idle = self.shared.idle.lock().ok().and_then(|mut idle| idle.pop());
+        let reader = match idle {
+            Some(reader) => reader,
+            None => Reader::open(&self.shared.database, &self.shared.options)?,
+        };
+        let result = work(&reader);
+        if result.is_ok()
+            && let Ok(mut idle) = self.shared.idle.lock()
+        {
+            idle.push(reader);
+        }
+        result
+    }
+
+    /// Reads off the async threads. `None`: the read panicked.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        tasks: &Tasks,
+        work: impl FnOnce(&Reader) -> Result<T, StoreError> + Send + 'static,
+    ) -> Option<Result<T, StoreError>> {
+        let _permit = self.shared.permits.acquire().await.ok()?;
+        let readers = self.clone();
+        tasks.blocking(move || readers.with(work)).await
+    }
+}

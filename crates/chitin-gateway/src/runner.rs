@@ -1,0 +1,171 @@
+//! run: attempts on their way through processes.
+//!
+//! Owns the [`Hub`] (every attempt under way, and what its shim is to be told), the [`Jobs`] (starts and recoveries,
+//! carried out by threads that may block), and one async task per shim that listens to it.
+//!
+//! Happy path: job → shim started → `Started` → `Ended` → collected → settled by the engine → shim told → gone.
+//! Failure path: a shim that goes silent is looked for by its claim (`recover`), and reported as what is found.
+
+mod attempt;
+mod collect;
+mod recover;
+mod start;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+
+use chitin_core::{AttemptKey, AttemptNo, Seq, StartOrder};
+use chitin_shim::groups::Tier;
+use tokio::sync::Notify;
+
+use crate::clock::Clock;
+use crate::engine::Engine;
+use crate::readers::Readers;
+use crate::spool::Spool;
+use crate::tasks::Tasks;
+
+pub(crate) use start::{BaseEnv, spawn_workers};
+
+/// What every attempt needs to know.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) engine: Engine,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) jobs: Arc<Jobs>,
+    pub(crate) readers: Readers,
+    pub(crate) spool: Spool,
+    pub(crate) tasks: Tasks,
+    pub(crate) clock: Clock,
+    pub(crate) tier: Tier,
+    pub(crate) instance: String,
+    pub(crate) shim_binary: std::path::PathBuf,
+    pub(crate) base_env: BaseEnv,
+    pub(crate) limits: chitin_core::Limits,
+    pub(crate) epoch: u64,
+}
+
+/// What one attempt's listener is to do next. Flags only ever rise.
+#[derive(Debug)]
+pub(crate) struct Wishes {
+    pub(crate) key: AttemptKey,
+    end: AtomicBool,
+    settled: AtomicBool,
+    changed: Notify,
+}
+
+impl Wishes {
+    fn raise(&self, flag: &AtomicBool) {
+        flag.store(true, Ordering::SeqCst);
+        self.changed.notify_one();
+    }
+}
+
+/// Every attempt under way.
+#[derive(Debug, Default)]
+pub(crate) struct Hub {
+    attempts: Mutex<HashMap<(Seq, AttemptNo), Arc<Wishes>>>,
+    putting_back: AtomicBool,
+}
+
+impl Hub {
+    /// An attempt begins, or is found again. A new token of the same attempt takes the old one's place.
+    pub(crate) fn enter(&self, key: AttemptKey, end_requested: bool) {
+        let wishes = Arc::new(Wishes {
+            key,
+            end: AtomicBool::new(end_requested),
+            settled: AtomicBool::new(false),
+            changed: Notify::new(),
+        });
+        self.with(|attempts| attempts.insert((key.seq, key.attempt), wishes));
+    }
+
+    pub(crate) fn ask_end(&self, key: AttemptKey) {
+        if let Some(wishes) = self.get(key) {
+            wishes.raise(&wishes.end);
+        }
+    }
+
+    pub(crate) fn settled(&self, key: AttemptKey) {
+        if let Some(wishes) = self.get(key) {
+            wishes.raise(&wishes.settled);
+            self.with(|attempts| attempts.remove(&(key.seq, key.attempt)));
+        }
+    }
+
+    /// Ends everything that runs; what ends from now on because we asked is put back, not cancelled: the gateway
+    /// goes, the work does not.
+    pub(crate) fn end_all(&self) {
+        self.putting_back.store(true, Ordering::SeqCst);
+        let all: Vec<Arc<Wishes>> =
+            self.with(|attempts| attempts.values().cloned().collect()).unwrap_or_default();
+        for wishes in all {
+            wishes.raise(&wishes.end);
+        }
+    }
+
+    pub(crate) fn is_putting_back(&self) -> bool {
+        self.putting_back.load(Ordering::SeqCst)
+    }
+
+    /// Attempts that are not settled yet.
+    pub(crate) fn len(&self) -> usize {
+        self.with(|attempts| attempts.len()).unwrap_or(0)
+    }
+
+    fn get(&self, key: AttemptKey) -> Option<Arc<Wishes>> {
+        let found = self.with(|attempts| attempts.get(&(key.seq, key.attempt)).cloned())?;
+        found.filter(|wishes| wishes.key == key)
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut HashMap<(Seq, AttemptNo), Arc<Wishes>>) -> T) -> Option<T> {
+        self.attempts.lock().ok().map(|mut attempts| work(&mut attempts))
+    }
+}
+
+/// What a worker thread is to do.
+#[derive(Debug)]
+pub(crate) enum Job {
+    /// Start a shim.
+    Start(StartOrder),
+    /// Find out what became of an attempt.
+    Recover(AttemptKey),
+}
+
+/// Jobs in order. Bounded by the attempts under way: each has at most one job at a time.
+#[derive(Debug, Default)]
+pub(crate) struct Jobs {
+    queue: Mutex<(VecDeque<Job>, bool)>,
+    ready: Condvar,
+}
+
+impl Jobs {
+    pub(crate) fn push(&self, job: Job) {
+        if let Ok(mut queue) = self.queue.lock() {
+            queue.0.push_back(job);
+            self.ready.notify_one();
+        }
+    }
+
+    /// The next job; `None`: stop.
+    fn pop(&self) -> Option<Job> {
+        let mut queue = self.queue.lock().ok()?;
+        loop {
+            if queue.1 {
+                return None;
+            }
+            if let Some(job) = queue.0.pop_front() {
+                return Some(job);
+            }
+            queue = self.ready.wait(queue).ok()?;
+        }
+    }
+
+    /// Ends the worker threads. A job that is left is found again at the next boot.
+    pub(crate) fn stop(&self) {
+        if let Ok(mut queue) = self.queue.lock() {
+            queue.1 = true;
+            self.ready.notify_all();
+        }
+    }
+}

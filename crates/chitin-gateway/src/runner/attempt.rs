@@ -1,0 +1,139 @@
+//! Listens to one shim: takes its word for how the attempt goes, and tells it what is wanted. Ends when the shim was
+//! told that its end is committed, or when it is gone.
+
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use chitin_core::{AttemptKey, Input};
+use chitin_proto::shim::{
+    ExitReport, FromShim, MAX_FRAME_BYTES, PROTOCOL_VERSION, ToShim, decode_frame, encode_frame,
+};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+
+use super::{Context, Job, Wishes, collect};
+use crate::tasks::TaskKind;
+
+/// How a conversation ended.
+#[derive(Debug, PartialEq, Eq)]
+enum Over {
+    /// The end is committed and the shim told.
+    Settled,
+    /// The shim is gone, or does not speak our language.
+    Gone,
+    /// The shim was not the one to run this: another token is.
+    Void,
+    /// The gateway stops. The shim goes on.
+    Stopped,
+}
+
+/// Listens to the shim that was just started.
+pub(super) fn listen(context: &Arc<Context>, key: AttemptKey, socket: StdUnixStream) {
+    converse(context, key, socket, false);
+}
+
+/// Listens to a shim that an earlier gateway started.
+pub(super) fn attach(context: &Arc<Context>, key: AttemptKey, socket: StdUnixStream) {
+    converse(context, key, socket, true);
+}
+
+fn converse(context: &Arc<Context>, key: AttemptKey, socket: StdUnixStream, attach: bool) {
+    let Some(wishes) = context.hub.get(key) else { return };
+    let shared = Arc::clone(context);
+    context.tasks.spawn(TaskKind::Attempt, async move {
+        let over = tokio::select! {
+            over = conversation(&shared, &wishes, socket, attach) => over,
+            () = shared.tasks.stopped() => Over::Stopped,
+        };
+        tracing::debug!(task.id = %key.id, attempt = key.attempt.0, ?over, "a shim's conversation is over");
+        if over == Over::Gone {
+            shared.jobs.push(Job::Recover(key));
+        }
+    });
+}
+
+async fn conversation(context: &Arc<Context>, wishes: &Wishes, socket: StdUnixStream, attach: bool) -> Over {
+    let Ok(socket) = socket.set_nonblocking(true).and_then(|()| UnixStream::from_std(socket)) else {
+        return Over::Gone;
+    };
+    let (read, mut write) = socket.into_split();
+    let mut read = BufReader::with_capacity(1_024, read);
+    if attach && !send(&mut write, &ToShim::Attach { v: PROTOCOL_VERSION, epoch: context.epoch }).await {
+        return Over::Gone;
+    }
+    let mut line = Vec::new();
+    let mut end_sent = false;
+    loop {
+        if wishes.settled.load(Ordering::SeqCst) {
+            // A shim that does not hear it writes its record and goes; nobody needs that any more.
+            _ = send(&mut write, &ToShim::Settled).await;
+            return Over::Settled;
+        }
+        if !end_sent && wishes.end.load(Ordering::SeqCst) {
+            if !send(&mut write, &ToShim::Cancel).await {
+                return Over::Gone;
+            }
+            end_sent = true;
+        }
+        tokio::select! {
+            frame = next_frame(&mut read, &mut line) => match frame {
+                Some(FromShim::Started { shim_pid, pid, .. }) => {
+                    tracing::debug!(task.id = %wishes.key.id, attempt = wishes.key.attempt.0, shim_pid, pid, "an attempt runs");
+                }
+                Some(FromShim::Void { .. }) => return Over::Void,
+                Some(FromShim::Ended(report)) => {
+                    if !settle(context, wishes, *report).await {
+                        return Over::Stopped;
+                    }
+                }
+                None => {
+                    return if wishes.settled.load(Ordering::SeqCst) { Over::Settled } else { Over::Gone };
+                }
+            },
+            () = wishes.changed.notified() => {}
+        }
+    }
+}
+
+/// Reads what the attempt left, and has it committed. False: the gateway stops.
+pub(super) async fn settle(context: &Arc<Context>, wishes: &Wishes, report: ExitReport) -> bool {
+    let key = wishes.key;
+    if report.token != key.token.to_string() {
+        tracing::warn!(task.id = %key.id, attempt = key.attempt.0, "a report under a foreign token was ignored");
+        return true;
+    }
+    let put_back = context.hub.is_putting_back();
+    let folder = context.spool.attempt(key.id, key.attempt);
+    let limits = context.limits.clone();
+    let collected = if report.stdout.total_bytes + report.stderr.total_bytes == 0 && report.result.is_none() {
+        Some(collect::collect(&report, &folder, &limits, put_back))
+    } else {
+        context.tasks.blocking(move || collect::collect(&report, &folder, &limits, put_back)).await
+    };
+    let Some((end, produced, bytes)) = collected else { return false };
+    tracing::debug!(task.id = %key.id, attempt = key.attempt.0, outcome = end.outcome.as_str(), "an attempt ended");
+    context.engine.insist(bytes, Input::ShimReport { attempt: key, end, produced }).await
+}
+
+async fn send(write: &mut OwnedWriteHalf, frame: &ToShim) -> bool {
+    match encode_frame(frame) {
+        Ok(line) => write.write_all(&line).await.is_ok(),
+        Err(_) => false,
+    }
+}
+
+/// The next frame; `None` when there will be none. Cancel-safe: what was read stays in `line`.
+async fn next_frame(read: &mut BufReader<OwnedReadHalf>, line: &mut Vec<u8>) -> Option<FromShim> {
+    let room = u64::try_from(MAX_FRAME_BYTES.saturating_sub(line.len())).unwrap_or(0);
+    let mut bounded = read.take(room);
+    match bounded.read_until(b'\n', line).await {
+        Ok(_) if line.last() == Some(&b'\n') => {
+            let frame = decode_frame(line);
+            line.clear();
+            frame.inspect_err(|error| tracing::warn!(%error, "a shim said what is no frame")).ok()
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,126 @@
+//! Finds out what became of an attempt: by its claim, its lock, its socket or its record. Never by a pid.
+//!
+//! | found | means | done |
+//! |---|---|---|
+//! | no claim | never started | a void claim is linked; the same attempt starts under a new token |
+//! | lock held | the shim lives | attach to its socket; wait for its word |
+//! | lock free, record | it ended while nobody listened | settled by the record |
+//! | lock free, no record | the shim was killed | its tree is ended, then `worker_lost` |
+//! | another boot, record | it ended before the machine did | settled by the record |
+//! | another boot, no record | the machine went down under it | `host_lost` |
+
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use chitin_core::{AttemptEnd, AttemptKey, Input, Outcome, Produced};
+use chitin_proto::shim::ExitReport;
+use chitin_shim::recover::{Found, Voided, connect, probe, void};
+
+use super::{Context, attempt};
+use crate::clock;
+use crate::engine::chain;
+use crate::tasks::TaskKind;
+
+/// Between two looks at a shim that lives and does not answer: it is on its way out, or not yet listening.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// Looks before the attempt is handed to the end of the line, so that one stuck shim holds up no other.
+const LOOKS: u32 = 50;
+
+pub(super) fn recover(context: &Arc<Context>, key: AttemptKey) {
+    for _ in 0..LOOKS {
+        if context.hub.get(key).is_none() {
+            return;
+        }
+        match look(context, key) {
+            Ok(true) => return,
+            Ok(false) => {}
+            Err(error) => {
+                tracing::warn!(task.id = %key.id, attempt = key.attempt.0, %error, "an attempt's folder cannot be read");
+            }
+        }
+        thread::sleep(LOOK_AGAIN);
+    }
+    context.jobs.push(super::Job::Recover(key));
+}
+
+/// True when the attempt is in good hands.
+fn look(context: &Arc<Context>, key: AttemptKey) -> std::io::Result<bool> {
+    let folder = context.spool.make(key.id, key.attempt)?;
+    let token = key.token.to_string();
+    match probe(&folder, &token, context.clock.boot_id())? {
+        Found::NoClaim => match void(&folder, &token, context.clock.boot_id())? {
+            Voided::Voided => voided(context, key),
+            Voided::LostToClaim => return Ok(false),
+        },
+        Found::Void => voided(context, key),
+        Found::Alive => match connect(&folder) {
+            Ok(socket) => attempt::attach(context, key, socket),
+            Err(_) => return Ok(false),
+        },
+        Found::Dead { record: Some(report), .. } | Found::OtherBoot { record: Some(report), .. } => {
+            recorded(context, key, report);
+        }
+        Found::Dead { record: None, .. } => {
+            if !end_tree(context, key) {
+                return Ok(false);
+            }
+            lost(context, key, Outcome::WorkerLost, "its shim was killed; what it had started was ended");
+        }
+        Found::OtherBoot { record: None, .. } => {
+            lost(context, key, Outcome::HostLost, "the machine was restarted while it ran");
+        }
+    }
+    Ok(true)
+}
+
+fn voided(context: &Arc<Context>, key: AttemptKey) {
+    report(context, Input::Voided { attempt: key });
+}
+
+fn recorded(context: &Arc<Context>, key: AttemptKey, report: ExitReport) {
+    let Some(wishes) = context.hub.get(key) else { return };
+    let shared = Arc::clone(context);
+    context.tasks.spawn(TaskKind::Attempt, async move {
+        _ = attempt::settle(&shared, &wishes, report).await;
+    });
+}
+
+/// Whatever the killed shim had started must be gone before the task may run again.
+fn end_tree(context: &Context, key: AttemptKey) -> bool {
+    let task = key.id.to_string();
+    // Which groups there are depends on the limits the task had; ending looks at all of them.
+    let all =
+        chitin_proto::shim::ResourceLimits { memory_bytes: Some(1), pids: Some(1), cpu_millis: Some(1) };
+    let isolation = context.tier.isolation(&context.instance, &task, key.attempt.0, &all);
+    match chitin_shim::tree::end(&isolation, &task, key.attempt.0) {
+        Ok(_) => true,
+        Err(error) => {
+            tracing::warn!(task.id = %key.id, attempt = key.attempt.0, error = %chain(&error), "a dead shim's tree does not end yet");
+            false
+        }
+    }
+}
+
+fn lost(context: &Arc<Context>, key: AttemptKey, outcome: Outcome, error: &str) {
+    let end = AttemptEnd {
+        outcome,
+        non_retryable: false,
+        put_back: false,
+        exit_code: None,
+        signal: None,
+        error: Some(error.to_owned()),
+        started_at_ms: None,
+        ended_at_ms: clock::wall_ms(),
+        peak_memory_bytes: None,
+        cpu_ms: None,
+    };
+    report(context, Input::ShimReport { attempt: key, end, produced: Produced::default() });
+}
+
+fn report(context: &Arc<Context>, input: Input) {
+    let engine = context.engine.clone();
+    context.tasks.spawn(TaskKind::Attempt, async move {
+        _ = engine.insist(0, input).await;
+    });
+}

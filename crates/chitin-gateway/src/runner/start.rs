@@ -1,0 +1,170 @@
+//! Starts shims: reads the payload, makes the folder, writes the order, starts the process. On threads of its own,
+//! because all of that blocks.
+
+use std::io;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use chitin_core::{AttemptEnd, Input, Outcome, Payload, Policy, Produced, StartOrder};
+use chitin_proto::http::EnvVars;
+use chitin_proto::shim::{Order, PROTOCOL_VERSION, ResourceLimits};
+
+use super::{Context, Job, attempt, recover};
+use crate::clock;
+use crate::engine::chain;
+use crate::tasks::TaskKind;
+
+/// Threads that start and recover. A start is half a millisecond of system calls; two keep two processors busy.
+const WORKERS: usize = 2;
+
+/// What of the gateway's own environment a command sees, unless its task says otherwise.
+const PASSED: &[&str] = &["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ", "TMPDIR"];
+/// For a gateway that was started without one.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The environment every command begins with.
+#[derive(Debug, Clone)]
+pub(crate) struct BaseEnv(Vec<(String, String)>);
+
+impl BaseEnv {
+    /// From the gateway's own environment.
+    pub(crate) fn of_gateway() -> Self {
+        let passed = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        let mut env: Vec<_> =
+            passed.filter(|(name, _)| PASSED.contains(&name.as_str()) || name.starts_with("LC_")).collect();
+        if !env.iter().any(|(name, _)| name == "PATH") {
+            env.push(("PATH".to_owned(), DEFAULT_PATH.to_owned()));
+        }
+        Self(env)
+    }
+
+    fn with(&self, own: EnvVars, task: &str, attempt: u32) -> Vec<(String, String)> {
+        let mut env = self.0.clone();
+        env.retain(|(name, _)| !own.0.iter().any(|(own, _)| own == name));
+        env.extend(own.0);
+        env.push(("CHITIN_TASK_ID".to_owned(), task.to_owned()));
+        env.push(("CHITIN_ATTEMPT".to_owned(), attempt.to_string()));
+        env
+    }
+}
+
+/// Why an attempt could not be started: chitin's own trouble, worth another try by the task's policy.
+#[derive(Debug, thiserror::Error)]
+enum StartError {
+    #[error("the task's payload could not be read")]
+    Payload(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("the task's payload is gone")]
+    NoPayload,
+    #[error("the stored {what} is not readable")]
+    Malformed { what: &'static str, source: serde_json::Error },
+    #[error("the attempt's folder could not be made")]
+    Folder(#[source] io::Error),
+    #[error("the shim could not be started")]
+    Spawn(#[from] chitin_shim::start::SpawnError),
+}
+
+/// Starts the worker threads.
+pub(crate) fn spawn_workers(context: &Arc<Context>) -> io::Result<Vec<JoinHandle<()>>> {
+    let worker = |number: usize| {
+        let context = Arc::clone(context);
+        thread::Builder::new().name(format!("chitin-start-{number}")).spawn(move || {
+            while let Some(job) = context.jobs.pop() {
+                match job {
+                    Job::Start(order) => start(&context, order),
+                    Job::Recover(key) => recover::recover(&context, key),
+                }
+            }
+        })
+    };
+    (0..WORKERS).map(worker).collect()
+}
+
+fn start(context: &Arc<Context>, order: StartOrder) {
+    let key = order.attempt;
+    match try_start(context, &order) {
+        Ok(socket) => attempt::listen(context, key, socket),
+        Err(error) => {
+            let error = chain(&error);
+            tracing::warn!(task.id = %key.id, attempt = key.attempt.0, error, "an attempt could not be started");
+            let end = AttemptEnd {
+                outcome: Outcome::Failed,
+                non_retryable: false,
+                put_back: false,
+                exit_code: None,
+                signal: None,
+                error: Some(format!("could not be started: {error}")),
+                started_at_ms: None,
+                ended_at_ms: clock::wall_ms(),
+                peak_memory_bytes: None,
+                cpu_ms: None,
+            };
+            let engine = context.engine.clone();
+            context.tasks.spawn(TaskKind::Attempt, async move {
+                let report = Input::ShimReport { attempt: key, end, produced: Produced::default() };
+                _ = engine.insist(0, report).await;
+            });
+        }
+    }
+}
+
+fn try_start(context: &Context, order: &StartOrder) -> Result<std::os::unix::net::UnixStream, StartError> {
+    let key = order.attempt;
+    let payload = context
+        .readers
+        .with(|reader| reader.payload(key.seq))
+        .map_err(|error| StartError::Payload(Box::new(error)))?
+        .ok_or(StartError::NoPayload)?;
+    let folder = context.spool.make(key.id, key.attempt).map_err(StartError::Folder)?;
+    let (shim_order, stdin) = write_order(context, order, payload)?;
+    let stdin = (!stdin.is_empty()).then_some(stdin.as_slice());
+    let spawned = chitin_shim::start::spawn(&context.shim_binary, &folder, &shim_order, stdin)?;
+    tracing::debug!(task.id = %key.id, attempt = key.attempt.0, shim.pid = spawned.pid, "a shim was started");
+    Ok(spawned.socket)
+}
+
+fn write_order(
+    context: &Context,
+    order: &StartOrder,
+    payload: Payload,
+) -> Result<(Order, Vec<u8>), StartError> {
+    let StartOrder { attempt: key, policy } = order;
+    let task = key.id.to_string();
+    let command: Vec<String> = serde_json::from_str(&payload.command)
+        .map_err(|source| StartError::Malformed { what: "command", source })?;
+    let own: EnvVars = if payload.env.is_empty() {
+        EnvVars::default()
+    } else {
+        serde_json::from_str(&payload.env)
+            .map_err(|source| StartError::Malformed { what: "environment", source })?
+    };
+    let limits = resource_limits(policy, &context.limits);
+    let order = Order {
+        v: PROTOCOL_VERSION,
+        attempt: key.attempt.0,
+        token: key.token.to_string(),
+        epoch: context.epoch,
+        boot_id: context.clock.boot_id().to_owned(),
+        command,
+        env: context.base_env.with(own, &task, key.attempt.0),
+        cwd: payload.cwd.map(Into::into),
+        merge: policy.merge,
+        timeout_ms: policy.timeout_ms.map(i64::unsigned_abs),
+        grace_ms: context.limits.grace_ms,
+        isolation: context.tier.isolation(&context.instance, &task, key.attempt.0, &limits),
+        limits,
+        segment_bytes: context.limits.segment_bytes,
+        result_max_bytes: context.limits.result_bytes,
+        task,
+    };
+    Ok((order, payload.stdin))
+}
+
+pub(super) fn resource_limits(policy: &Policy, limits: &chitin_core::Limits) -> ResourceLimits {
+    let memory = policy.memory_bytes.map_or(limits.task_memory_bytes, i64::unsigned_abs);
+    ResourceLimits {
+        memory_bytes: Some(memory),
+        pids: policy.pids.map(i64::unsigned_abs),
+        cpu_millis: policy.cpu_millis.map(i64::unsigned_abs),
+    }
+}

@@ -1,0 +1,389 @@
+//! A gateway's life, from the lock to the last answer.
+//!
+//! Start: data directory and lock → database (its log worked off first) → take-over commit → sockets → writer, workers,
+//! routes → ready. Stop: no new connections → answers under a deadline → writer's last commit → database closed → socket
+//! and pid files gone → lock released. Shims are not told: they go on.
+
+use std::fs;
+use std::io;
+use std::net::TcpListener as StdTcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener as StdUnixListener;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chitin_core::Dispatch;
+use chitin_store::{Ballast, Commit, Reader, SpoolVerdict, StoreError, StoreOptions, TokenRow, Writer};
+use sha2::{Digest, Sha256};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::clock::Clock;
+use crate::data_dir::{DataDir, names};
+use crate::effects::World;
+use crate::engine::{self, Checkpoints, Engine, chain};
+use crate::http::{Access, Budgets, Face, Isolation, Listeners};
+use crate::readers::Readers;
+use crate::runner::{BaseEnv, Context, Hub, Jobs, spawn_workers};
+use crate::spool::{Janitor, Removal, Spool};
+use crate::stop::{Mode, Stop};
+use crate::tasks::{TaskKind, Tasks};
+use crate::waiters::Waiters;
+use crate::{Config, GatewayError, Options, Ready, chance, config, logs};
+
+/// Answers under way when the gateway stops get this long.
+const LAST_ANSWERS: Duration = Duration::from_secs(5);
+/// Given away when the disk is full, so that what runs can still be recorded (R5.3).
+const BALLAST_BYTES: u64 = 16_000_000;
+/// Leftover folders are looked for this often.
+const SWEEP_FOLDERS: Duration = Duration::from_secs(600);
+/// How often a stopping gateway looks whether all has ended.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Runs a gateway until it is told to stop; `ready` is called once it answers.
+///
+/// # Errors
+/// See [`GatewayError`]; nothing is left behind.
+pub fn run(options: Options, ready: impl FnOnce(&Ready) + Send + 'static) -> Result<(), GatewayError> {
+    let mut config = config::load(options.config.as_deref(), &options.data_dir)?;
+    if let Some(listen) = &options.listen {
+        config.listen = config::parse_listen(listen, &PathBuf::from("--listen"))?;
+    }
+    let shim_binary = find_shim()?;
+    let data = DataDir::open(&options.data_dir)?;
+    logs::start(&data.join(names::LOG)).map_err(system("open the log"))?;
+    let result = Life::begin(&options, config, shim_binary, &data).and_then(|life| life.live(&data, ready));
+    if let Err(error) = &result {
+        tracing::error!(error = %chain(error), "the gateway ends");
+    }
+    logs::flush();
+    data.clear();
+    result
+}
+
+/// Everything that stands before the first answer.
+struct Life {
+    runtime: Runtime,
+    engine: Engine,
+    writer_loop: engine::WriterLoop,
+    checkpoints: Checkpoints,
+    context: Arc<Context>,
+    world: World,
+    face: Arc<Face>,
+    listeners: Listeners,
+    addresses: Ready,
+    stop_sender: watch::Sender<bool>,
+}
+
+impl Life {
+    fn begin(
+        options: &Options,
+        config: Config,
+        shim_binary: PathBuf,
+        data: &DataDir,
+    ) -> Result<Self, GatewayError> {
+        let limits = config.limits.clone();
+        let clock = Clock::new().map_err(system("read the boot id"))?;
+        let runtime = runtime()?;
+
+        let database = data.join(names::DATABASE);
+        let store_options = StoreOptions::new(store_id(), &limits);
+        let mut writer = Writer::open(&database, &store_options)?;
+        let instance: String = writer.store_id().iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+        let tokens = admit_token(&mut writer, data)?;
+        let ballast = Ballast::new(&data.join("chitin.ballast"), BALLAST_BYTES);
+        if let Err(error) = ballast.ensure() {
+            tracing::warn!(error = %chain(&error), "there is no room for the ballast");
+        }
+
+        // Sockets before the take-over: a port that is taken must leave the store as it was.
+        let (listeners, addresses) = listen(&runtime, options, &config, data)?;
+        let (engine, writer_loop) = engine::prepare(writer, Some(ballast), limits.clone(), clock.clone())?;
+        let epoch = u64::try_from(writer_loop.epoch()).unwrap_or(0);
+        let checkpoints = Checkpoints::spawn(database.clone(), &store_options)?;
+
+        let tier = chitin_shim::groups::detect();
+        tier.prepare(&instance).map_err(|error| system("make control groups")(io::Error::other(error)))?;
+        let (stop_sender, stop_receiver) = watch::channel(false);
+        let tasks = Tasks::new(runtime.handle().clone(), stop_receiver);
+        let readers = Readers::new(database, store_options, limits.readers);
+        let spool = Spool::new(data.join(names::SPOOL));
+        let hub = Arc::new(Hub::default());
+        let jobs = Arc::new(Jobs::default());
+        let waiters = Arc::new(Waiters::default());
+        let janitor = Janitor::spawn(spool.clone()).map_err(system("start the janitor"))?;
+        let world =
+            World { hub: Arc::clone(&hub), jobs: Arc::clone(&jobs), janitor, waiters: Arc::clone(&waiters) };
+        let face = Arc::new(Face {
+            engine: engine.clone(),
+            readers: readers.clone(),
+            waiters,
+            hub: Arc::clone(&hub),
+            spool: spool.clone(),
+            tasks: tasks.clone(),
+            clock: clock.clone(),
+            limits: limits.clone(),
+            access: Access {
+                tokens,
+                uid: nix::unistd::getuid().as_raw(),
+                port: addresses.tcp.map(|address| address.port()),
+            },
+            stop: Stop::default(),
+            isolation: Isolation { tier: tier.name(), not_enforced: tier.not_enforced() },
+            budgets: Budgets::new(&limits),
+        });
+        let context = Arc::new(Context {
+            engine: engine.clone(),
+            hub,
+            jobs,
+            readers,
+            spool,
+            tasks,
+            clock,
+            tier,
+            instance,
+            shim_binary,
+            base_env: BaseEnv::of_gateway(),
+            limits,
+            epoch,
+        });
+        Ok(Self {
+            runtime,
+            engine,
+            writer_loop,
+            checkpoints,
+            context,
+            world,
+            face,
+            listeners,
+            addresses,
+            stop_sender,
+        })
+    }
+
+    fn live(self, data: &DataDir, ready: impl FnOnce(&Ready)) -> Result<(), GatewayError> {
+        let Self {
+            runtime,
+            engine,
+            writer_loop,
+            checkpoints,
+            context,
+            world,
+            face,
+            listeners,
+            addresses,
+            stop_sender,
+        } = self;
+        let janitor = world.janitor.clone();
+        let signals = runtime.block_on(async { Signals::new() }).map_err(system("listen to signals"))?;
+        let writer = writer_loop.spawn(world).map_err(system("start the writer"))?;
+        let workers = spawn_workers(&context).map_err(system("start the workers"))?;
+        data.write_pids().map_err(system("write the pid files"))?;
+        runtime.block_on(async {
+            listeners.serve(&face);
+            upkeep(&context, &janitor);
+            tracing::info!(
+                pid = std::process::id(),
+                epoch = context.epoch,
+                isolation = context.tier.name(),
+                "ready"
+            );
+            ready(&addresses);
+            wait_for_stop(&face, &engine, signals).await;
+            // No new connections; answers under way are given.
+            _ = stop_sender.send(true);
+            let left = context.tasks.drained(TaskKind::Connection, LAST_ANSWERS).await;
+            if left > 0 {
+                tracing::warn!(connections = left, "connections were cut");
+            }
+        });
+        context.jobs.stop();
+        engine.stop();
+        _ = writer.join();
+        for worker in workers {
+            _ = worker.join();
+        }
+        drop(checkpoints);
+        context.tier.remove(&context.instance);
+        drop((engine, face, context));
+        runtime.shutdown_timeout(Duration::from_secs(1));
+        if let Some(thread) = janitor.into_thread() {
+            _ = thread.join();
+        }
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+fn system(step: &'static str) -> impl Fn(io::Error) -> GatewayError {
+    move |source| GatewayError::System { step, source }
+}
+
+/// One async thread for each two processors: the writer and what runs need the others.
+fn runtime() -> Result<Runtime, GatewayError> {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads((processors / 2).clamp(1, 8))
+        .max_blocking_threads(32)
+        .thread_name("chitin-async")
+        .enable_all()
+        .build()
+        .map_err(system("start the async runtime"))
+}
+
+/// The shim's binary lies beside ours.
+fn find_shim() -> Result<PathBuf, GatewayError> {
+    let own = std::env::current_exe().map_err(system("find this program's own path"))?;
+    // A program replaced while it runs is reported with this suffix; its successor's shim is as good.
+    let own = own.to_string_lossy().trim_end_matches(" (deleted)").to_owned();
+    let path = PathBuf::from(own).with_file_name("chitin-shim");
+    if path.is_file() { Ok(path) } else { Err(GatewayError::NoShim { path }) }
+}
+
+fn store_id() -> [u8; 16] {
+    let mut id = [0; 16];
+    id.iter_mut().zip(chance::secret()).for_each(|(to, from)| *to = from);
+    id
+}
+
+/// The administrator's token: made at the first start, known to the database by its hash alone.
+fn admit_token(writer: &mut Writer, data: &DataDir) -> Result<Vec<(String, [u8; 32])>, GatewayError> {
+    let token = data.admin_token().map_err(system("make the administrator's token"))?;
+    let sha256: [u8; 32] = Sha256::digest(token.as_bytes()).into();
+    let known = writer.tokens()?;
+    if !known.iter().any(|row| row.name == "admin" && row.sha256 == sha256) {
+        let row = TokenRow {
+            name: "admin".to_owned(),
+            sha256,
+            scopes: "admin".to_owned(),
+            created_at_ms: crate::clock::wall_ms(),
+        };
+        match writer.insert_token(&row) {
+            Commit::Ok => {}
+            Commit::No(error) | Commit::Unknown(error) => return Err(error.into()),
+        }
+    }
+    let others = known.into_iter().filter(|row| row.name != "admin").map(|row| (row.name, row.sha256));
+    Ok(others.chain([("admin".to_owned(), sha256)]).collect())
+}
+
+fn listen(
+    runtime: &Runtime,
+    options: &Options,
+    config: &Config,
+    data: &DataDir,
+) -> Result<(Listeners, Ready), GatewayError> {
+    let _inside = runtime.enter();
+    let mut tcp = None;
+    if let Some(address) = config.listen {
+        let fail = |source| GatewayError::Listen { address: address.to_string(), source };
+        match bind_tcp(address) {
+            Ok(listener) => tcp = Some(TcpListener::from_std(listener).map_err(fail)?),
+            Err(error) if options.listen_optional && error.kind() == io::ErrorKind::AddrInUse => {
+                tracing::info!(%address, "the port is taken; serving the socket alone");
+            }
+            Err(error) => return Err(fail(error)),
+        }
+    }
+    let socket = data.join(names::SOCKET);
+    let fail = |source| GatewayError::Listen { address: socket.display().to_string(), source };
+    // We hold the lock: whoever left this socket is gone.
+    match fs::remove_file(&socket) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(fail(error)),
+        _ => {}
+    }
+    let unix = StdUnixListener::bind(data.short(names::SOCKET)).map_err(fail)?;
+    fs::set_permissions(&socket, fs::Permissions::from_mode(0o600)).map_err(fail)?;
+    unix.set_nonblocking(true).map_err(fail)?;
+    let unix = UnixListener::from_std(unix).map_err(fail)?;
+    let addresses = Ready { tcp: tcp.as_ref().and_then(|tcp| tcp.local_addr().ok()), socket: socket.clone() };
+    Ok((Listeners { tcp, unix }, addresses))
+}
+
+fn bind_tcp(address: std::net::SocketAddr) -> io::Result<StdTcpListener> {
+    let listener = StdTcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// The signals a gateway heeds.
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+    child: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            child: signal(SignalKind::child())?,
+        })
+    }
+}
+
+/// Reaps, and returns when the gateway is to go.
+async fn wait_for_stop(face: &Face, engine: &Engine, mut signals: Signals) {
+    loop {
+        tokio::select! {
+            _ = signals.terminate.recv() => face.stop.ask(Mode::Leave),
+            _ = signals.interrupt.recv() => face.stop.ask(Mode::Leave),
+            _ = signals.child.recv() => { chitin_shim::start::reap_children(); }
+            () = face.stop.changed() => {}
+            () = tokio::time::sleep(LOOK_EVERY), if face.stop.wish().is_some() => {}
+        }
+        match face.stop.wish() {
+            None => {}
+            Some(Mode::Leave) => return,
+            Some(Mode::Drain) => {
+                engine.dispatch(Dispatch::Paused);
+                if face.hub.len() == 0 && engine.status().figures().running == 0 {
+                    return;
+                }
+            }
+            Some(Mode::Kill) => {
+                engine.dispatch(Dispatch::Paused);
+                face.hub.end_all();
+                if face.hub.len() == 0 && engine.status().figures().running == 0 {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Looks for folders and groups that a lost removal left, now and then.
+fn upkeep(context: &Arc<Context>, janitor: &Janitor) {
+    let (shared, janitor) = (Arc::clone(context), janitor.clone());
+    context.tasks.spawn(TaskKind::Upkeep, async move {
+        loop {
+            let (context, janitor) = (Arc::clone(&shared), janitor.clone());
+            let swept = shared.tasks.blocking(move || sweep_folders(&context, &janitor)).await;
+            if let Some(Err(error)) = swept {
+                tracing::warn!(error, "leftover folders could not be swept");
+            }
+            tokio::select! {
+                () = tokio::time::sleep(SWEEP_FOLDERS) => {}
+                () = shared.tasks.stopped() => return,
+            }
+        }
+    });
+}
+
+fn sweep_folders(context: &Context, janitor: &Janitor) -> Result<(), String> {
+    let folders = context.spool.folders().map_err(|error| error.to_string())?;
+    for (id, attempt) in folders {
+        let verdict = |reader: &Reader| reader.spool_verdict(id, attempt);
+        match context.readers.with(verdict).map_err(|error: StoreError| chain(&error))? {
+            SpoolVerdict::Running => {}
+            SpoolVerdict::EndedKeepLogs => janitor.remove(Removal::Attempt { id, attempt, keep_logs: true }),
+            SpoolVerdict::EndedRemove => janitor.remove(Removal::Attempt { id, attempt, keep_logs: false }),
+            SpoolVerdict::Unknown => janitor.remove(Removal::Task { id }),
+        }
+    }
+    Ok(())
+}

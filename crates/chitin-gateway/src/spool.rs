@@ -1,0 +1,151 @@
+//! The spool folders as the gateway sees them: makes one before a shim starts, removes it after the settlement was
+//! committed. A removal that is lost with the process is done by the next sweep.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+
+use chitin_core::{AttemptNo, TaskId};
+use chitin_proto::shim::names;
+
+/// Removals that may wait. What does not fit is left for the sweep.
+const WAITING_REMOVALS: usize = 10_000;
+
+/// Where the folders are.
+#[derive(Debug, Clone)]
+pub(crate) struct Spool {
+    root: PathBuf,
+}
+
+impl Spool {
+    pub(crate) fn new(root: PathBuf) -> Self {
+        Self { root }
+    }
+
+    pub(crate) fn task(&self, id: TaskId) -> PathBuf {
+        self.root.join(id.to_string())
+    }
+
+    pub(crate) fn attempt(&self, id: TaskId, attempt: AttemptNo) -> PathBuf {
+        self.task(id).join(attempt.0.to_string())
+    }
+
+    /// Makes an attempt's folder. Only the gateway ever does, so a straggling shim of a swept attempt finds nothing.
+    pub(crate) fn make(&self, id: TaskId, attempt: AttemptNo) -> io::Result<PathBuf> {
+        let folder = self.attempt(id, attempt);
+        DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+        Ok(folder)
+    }
+
+    /// Every attempt folder there is.
+    pub(crate) fn folders(&self) -> io::Result<Vec<(TaskId, AttemptNo)>> {
+        let mut found = Vec::new();
+        for task in fs::read_dir(&self.root)?.filter_map(Result::ok) {
+            let Some(id) = task.file_name().to_str().and_then(|name| TaskId::parse(name).ok()) else {
+                continue;
+            };
+            let Ok(attempts) = fs::read_dir(task.path()) else { continue };
+            let numbers = attempts.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+            let before = found.len();
+            found.extend(numbers.map(|number| (id, AttemptNo(number))));
+            if found.len() == before {
+                _ = fs::remove_dir(task.path());
+            }
+        }
+        Ok(found)
+    }
+
+    fn carry_out(&self, removal: Removal) -> io::Result<()> {
+        match removal {
+            Removal::Task { id } => ignore_missing(fs::remove_dir_all(self.task(id))),
+            Removal::Attempt { id, attempt, keep_logs: false } => {
+                let folder = self.attempt(id, attempt);
+                ignore_missing(remove_flat(&folder))?;
+                // Other attempts may stand in it.
+                _ = fs::remove_dir(self.task(id));
+                Ok(())
+            }
+            Removal::Attempt { id, attempt, keep_logs: true } => keep_only_logs(&self.attempt(id, attempt)),
+        }
+    }
+}
+
+/// An attempt's folder mostly holds a few files and nothing else: cheaper than a general removal.
+fn remove_flat(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if fs::remove_file(&path).is_err() {
+            match fs::remove_dir_all(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+    }
+    fs::remove_dir(folder)
+}
+
+fn keep_only_logs(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)?.filter_map(Result::ok) {
+        let name = entry.file_name();
+        let is_log = name.to_str().is_some_and(|name| {
+            name == names::INTERLEAVE || name.starts_with("stdout.") || name.starts_with("stderr.")
+        });
+        if !is_log && fs::remove_file(entry.path()).is_err() {
+            _ = fs::remove_dir_all(entry.path());
+        }
+    }
+    Ok(())
+}
+
+fn ignore_missing(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// What to remove.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Removal {
+    /// All of a task.
+    Task { id: TaskId },
+    /// One attempt, but for its logs if they are kept.
+    Attempt { id: TaskId, attempt: AttemptNo, keep_logs: bool },
+}
+
+/// The thread that removes: a command may leave a million files in its scratch directory.
+#[derive(Debug, Clone)]
+pub(crate) struct Janitor {
+    sender: SyncSender<Removal>,
+    thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+}
+
+impl Janitor {
+    pub(crate) fn spawn(spool: Spool) -> io::Result<Self> {
+        let (sender, removals) = sync_channel(WAITING_REMOVALS);
+        let thread = thread::Builder::new().name("chitin-janitor".to_owned()).spawn(move || {
+            for removal in removals {
+                if let Err(error) = spool.carry_out(removal) {
+                    tracing::warn!(%error, ?removal, "a spool folder could not be removed; the next sweep tries again");
+                }
+            }
+        })?;
+        Ok(Self { sender, thread: Arc::new(Mutex::new(Some(thread))) })
+    }
+
+    /// Never waits.
+    pub(crate) fn remove(&self, removal: Removal) {
+        if let Err(TrySendError::Full(removal)) = self.sender.try_send(removal) {
+            tracing::debug!(?removal, "too many removals wait; the sweep will do it");
+        }
+    }
+
+    /// The thread, to be joined once every sender is gone.
+    pub(crate) fn into_thread(self) -> Option<JoinHandle<()>> {
+        self.thread.lock().ok().and_then(|mut thread| thread.take())
+    }
+}
