@@ -184,7 +184,7 @@ fn only_what_has_ended_can_be_deleted_and_its_bytes_and_files_go() {
     let produced = crate::Produced { result: Some(result(b"42")), ..crate::Produced::default() };
     bench.batch(&[Input::ShimReport { attempt, end: end(Outcome::Succeeded), produced }]);
     assert_ne!(bench.core.figures().kept_bytes, 0);
-    let outputs = bench.batch(&[delete.clone()]);
+    let outputs = bench.batch(std::slice::from_ref(&delete));
     assert!(outputs.contains(&Output::RemoveFiles { id: attempt.id }));
     assert_eq!(answers(&outputs), [&Answer::Done]);
     assert_eq!(bench.core.figures().kept_bytes, 0);
