@@ -18,7 +18,7 @@ enum Means {
     Announced { event: EventFd, _control: File },
     /// The counter, looked at from time to time.
     Counter,
-    /// The resident memory of every process of the tree.
+    /// The memory of every process of the tree.
     Tree { limit_bytes: u64 },
 }
 
@@ -88,7 +88,7 @@ impl MemoryWatch {
             Means::Counter => (groups.oom_kills() > 0, Some(limits::OOM_POLL_MS)),
             Means::Tree { limit_bytes } => {
                 let tree = proc::descendants(std::process::id());
-                (proc::resident_bytes(&tree) > *limit_bytes, Some(limits::MEMORY_POLL_MS))
+                (proc::exceeds(&tree, *limit_bytes), Some(limits::MEMORY_POLL_MS))
             }
         };
         self.look_at = if met { None } else { again.map(|ms| now.saturating_add(ms)) };

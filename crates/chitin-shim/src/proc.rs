@@ -99,8 +99,24 @@ fn scan(root: u32) -> HashSet<u32> {
     found
 }
 
-/// Resident memory of some processes together, bytes. What they share counts for each: an upper bound.
-pub(crate) fn resident_bytes(pids: &HashSet<u32>) -> u64 {
+/// Memory of some processes together, bytes, if it is over a limit. What they share is told apart only then: that
+/// walks their page tables, while resident sizes, an upper bound, cost nothing.
+pub(crate) fn exceeds(pids: &HashSet<u32>, limit_bytes: u64) -> bool {
+    resident_bytes(pids) > limit_bytes && proportional_bytes(pids) > limit_bytes
+}
+
+/// Each shared page counts once, by parts.
+fn proportional_bytes(pids: &HashSet<u32>) -> u64 {
+    let sizes = pids.iter().filter_map(|pid| {
+        let rollup = read_text(&format!("/proc/{pid}/smaps_rollup"))?;
+        let kib = rollup.lines().find_map(|l| l.strip_prefix("Pss:"))?;
+        kib.trim().trim_end_matches(" kB").parse::<u64>().ok()
+    });
+    sizes.sum::<u64>().saturating_mul(1024)
+}
+
+/// Resident memory of some processes together, bytes. What they share counts for each.
+fn resident_bytes(pids: &HashSet<u32>) -> u64 {
     let page_bytes = u64::try_from(rustix::param::page_size()).unwrap_or(4096);
     let pages = pids.iter().filter_map(|pid| {
         let statm = read_text(&format!("/proc/{pid}/statm"))?;
@@ -153,6 +169,8 @@ mod tests {
         assert!(!stat.is_zombie() && stat.start_ticks > 0);
         assert!(scan(stat.ppid).contains(&own));
         assert!(descendants(stat.ppid).contains(&own));
-        assert!(resident_bytes(&HashSet::from([own])) > 100_000);
+        let us = HashSet::from([own]);
+        assert!((100_000..=resident_bytes(&us)).contains(&proportional_bytes(&us)));
+        assert!(exceeds(&us, 100_000) && !exceeds(&us, u64::MAX));
     }
 }

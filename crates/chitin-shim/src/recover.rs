@@ -21,15 +21,12 @@ pub enum Found {
     /// Voided: it never started under this token and never will.
     Void,
     /// Its shim lives: [`connect`] and attach.
-    Alive {
-        /// Its claim.
-        claim: Claim,
-    },
+    Alive,
     /// Its shim is dead, in this boot. Without a record: [`crate::tree::end`] what is left, then it is lost.
     Dead {
         /// How it ended, if the shim could still say so.
         record: Option<ExitReport>,
-        /// Its claim.
+        /// Its claim; says where the tree is.
         claim: Claim,
     },
     /// The machine was started anew since: nothing of it lives.
@@ -59,7 +56,7 @@ pub fn probe(spool_dir: &Path, token: &str, current_boot_id: &str) -> io::Result
         return Ok(Found::OtherBoot { record: record(spool_dir, token)? });
     }
     match file.try_lock_shared() {
-        Err(TryLockError::WouldBlock) => Ok(Found::Alive { claim }),
+        Err(TryLockError::WouldBlock) => Ok(Found::Alive),
         Err(TryLockError::Error(e)) => Err(e),
         // The record is read after the lock was seen free: a shim writes it before it ends.
         Ok(()) => Ok(Found::Dead { record: record(spool_dir, token)?, claim }),

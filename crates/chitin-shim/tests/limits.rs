@@ -1,11 +1,14 @@
 //! What the kernel enforces, on the tiers it does.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may; clippy sees no test in helpers")]
+
 mod common;
 
-use chitin_proto::shim::{Cause, ResourceLimits};
+use chitin_proto::shim::{Cause, Isolation, ResourceLimits, StartStep};
+use chitin_shim::groups::Tier;
 use common::{group_tiers, limited, sh, until};
 
-const LIMIT: u64 = 32_000_000;
+const LIMIT: u64 = 48_000_000;
 
 fn memory() -> ResourceLimits {
     ResourceLimits { memory_bytes: Some(LIMIT), ..ResourceLimits::default() }
@@ -33,11 +36,25 @@ fn a_child_that_meets_the_limit_ends_the_whole_tree() {
 
 #[test]
 fn without_groups_the_tree_is_measured() {
-    let tier = chitin_shim::groups::Tier::Rlimit;
+    let tier = Tier::Rlimit;
     let python = "x = bytearray(100_000_000); print('full', flush=True); import time; time.sleep(1000)";
     let attempt = limited(&tier, &["/usr/bin/env", "python3", "-c", python], memory());
     let report = attempt.run();
     assert_eq!(report.cause, Cause::OomKilled { limit_bytes: LIMIT });
+}
+
+#[test]
+fn what_the_tree_shares_counts_once() {
+    let tier = Tier::Rlimit;
+    // Six processes of 20 MB that are one and the same 20 MB; a look that finds nothing leaves no other trace than
+    // that the command lives on for a few of them.
+    let python = "import os, time\n\
+        x = bytearray(20_000_000)\n\
+        for _ in range(5):\n    if os.fork() == 0: time.sleep(1.7); os._exit(0)\n\
+        for _ in range(5): os.wait()";
+    let attempt = limited(&tier, &["/usr/bin/env", "python3", "-c", python], memory());
+    let report = attempt.run();
+    assert_eq!((report.cause, report.exit_code), (Cause::Exited, Some(0)));
 }
 
 #[test]
@@ -115,4 +132,50 @@ fn a_stale_group_of_the_same_name_is_ended_and_made_anew() {
         assert_eq!(attempt.stdout(&attempt.run()), "99000000\n");
         until("the stale command is gone", || !common::alive(pid));
     }
+}
+
+/// A group in the version 2 tree, even where no controller is there for it: joining, killing, counting CPU time.
+fn bare_group(attempt: &mut common::Attempt) -> Option<std::path::PathBuf> {
+    let Tier::Cgroup1 { unified: Some(base), .. } = chitin_shim::groups::detect() else {
+        println!("skipped: no version 2 tree without controllers");
+        return None;
+    };
+    let place = base.join(format!("chitin-{}", common::instance()));
+    std::fs::create_dir(&place).unwrap();
+    attempt.order.isolation = Isolation::Cgroup2 { group: place.join("leaf") };
+    Some(place)
+}
+
+#[test]
+fn a_version_2_group_keeps_a_tree_together() {
+    let mut attempt = sh(
+        &Tier::Rlimit,
+        "setsid sleep 1000 & i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done; exec sleep 1000",
+    );
+    let Some(place) = bare_group(&mut attempt) else { return };
+    let mut gateway = attempt.start();
+    gateway.started();
+    until("both sleep", || attempt.named("sleep") == 2);
+    let members = std::fs::read_to_string(place.join("leaf/cgroup.procs")).unwrap();
+    assert_eq!(members.lines().count(), 2);
+    gateway.cancel();
+    let report = gateway.ended();
+    assert!(report.cause == Cause::Cancelled && report.cpu_ms > 0, "{report:?}");
+    gateway.settle();
+    attempt.assert_nothing_left();
+    std::fs::remove_dir(place).unwrap();
+}
+
+#[test]
+fn a_limit_that_cannot_be_set_is_our_trouble() {
+    let mut attempt = limited(&Tier::Rlimit, &["touch", "ran"], memory());
+    let Some(place) = bare_group(&mut attempt) else { return };
+    let mut gateway = attempt.start();
+    let why = gateway.not_started();
+    assert_eq!((why.step, why.errno), (StartStep::Machinery, 2));
+    assert!(why.message.starts_with("cannot set memory.max of the group"), "{}", why.message);
+    gateway.settle();
+    attempt.assert_nothing_left();
+    assert!(!attempt.file("ran").exists());
+    std::fs::remove_dir(place).unwrap();
 }

@@ -48,7 +48,7 @@ fn a_claim_tells_who_runs_it() {
         let attempt = sh(tier, "read x < /dev/null; until [ -e go ]; do sleep 0.01; done");
         let mut gateway = attempt.start();
         gateway.started();
-        assert!(matches!(attempt.probe(), Found::Alive { .. }));
+        assert_eq!(attempt.probe(), Found::Alive);
         assert_eq!(recover::void(attempt.path(), TOKEN, &boot_id()).unwrap(), Voided::LostToClaim);
         let by = attempt.claim().shim.unwrap();
         assert_eq!((by.pid, by.isolation), (gateway.shim_pid, attempt.order.isolation.clone()));

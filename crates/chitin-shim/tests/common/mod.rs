@@ -152,10 +152,7 @@ impl Attempt {
     }
 
     pub fn claim(&self) -> Claim {
-        match self.probe() {
-            Found::Alive { claim } | Found::Dead { claim, .. } => claim,
-            other => panic!("{other:?}"),
-        }
+        serde_json::from_slice(&self.read(&names::claim(TOKEN))).unwrap()
     }
 
     /// Processes of the machine with this attempt in their environment.
@@ -235,8 +232,8 @@ impl Drop for Attempt {
         if !std::thread::panicking() {
             return;
         }
-        if let Ok(Found::Alive { claim }) = recover::probe(self.path(), TOKEN, &boot_id())
-            && let Some(by) = claim.shim
+        if recover::probe(self.path(), TOKEN, &boot_id()).is_ok_and(|found| found == Found::Alive)
+            && let Some(by) = self.claim().shim
         {
             kill9(by.pid);
             wait_for(by.pid);
