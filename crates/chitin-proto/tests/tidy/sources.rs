@@ -93,3 +93,29 @@ fn names_folder(line: &str, folder: &str) -> bool {
         !before.is_some_and(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '>' | '}' | ']' | '*'))
     })
 }
+
+/// A limit that nothing asks for is a promise in the configuration that nobody keeps.
+#[test]
+fn every_limit_is_kept_by_somebody() {
+    let sources = files(&["rs"]);
+    let code: Vec<_> = sources
+        .iter()
+        .filter(|file| {
+            file.path.contains("/src/") && !file.path.ends_with("/limits.rs") && !is_test_module(file)
+        })
+        .collect();
+    let mut complaints = Vec::new();
+    for bound in chitin_core::bounds() {
+        let used = format!(".{}", bound.key);
+        let is_used = code.iter().any(|file| {
+            file.text.match_indices(&used).any(|(at, _)| {
+                let after = file.text.get(at + used.len()..).and_then(|rest| rest.chars().next());
+                !after.is_some_and(|c| c.is_alphanumeric() || c == '_')
+            })
+        });
+        if !is_used {
+            complaints.push(format!("the limit `{}` is set and nowhere kept", bound.key));
+        }
+    }
+    none(complaints);
+}
