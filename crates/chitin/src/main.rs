@@ -10,7 +10,6 @@ mod exit;
 mod failure;
 mod follow;
 mod frames;
-mod gateway_stub;
 mod interrupts;
 mod out;
 mod outputs;

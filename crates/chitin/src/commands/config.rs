@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use super::up::chain;
 use crate::cli::Globals;
 use crate::failure::Failure;
-use crate::gateway_stub as chitin_gateway;
 use crate::out;
 use crate::paths;
 

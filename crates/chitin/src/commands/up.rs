@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use crate::cli::Globals;
 use crate::exit;
 use crate::failure::Failure;
-use crate::gateway_stub as chitin_gateway;
 use crate::out;
 use crate::paths::{self, DataDir};
 use crate::start::{self, Launch, Launched};

@@ -9,7 +9,6 @@ use serde_json::Value;
 use super::Finding;
 use crate::client::{Client, LOOK, Request};
 use crate::commands::up::chain;
-use crate::gateway_stub as chitin_gateway;
 use crate::paths::{self, DataDir, Lock};
 use crate::units::show_size;
 
