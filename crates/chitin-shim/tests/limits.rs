@@ -134,6 +134,23 @@ fn a_stale_group_of_the_same_name_is_ended_and_made_anew() {
     }
 }
 
+#[test]
+fn groups_of_a_gateway_that_sat_elsewhere_are_swept() {
+    for tier in &group_tiers().0 {
+        let (Tier::Cgroup1 { memory: base, .. } | Tier::Cgroup2 { base, .. }) = tier else { continue };
+        let elsewhere = base.join(format!("chitin-elsewhere-{}", common::instance()));
+        let place = elsewhere.join(format!("chitin-{}", common::instance()));
+        for leaf in ["t.1", "t.2"] {
+            std::fs::create_dir_all(place.join(leaf)).unwrap();
+        }
+        assert_eq!(tier.sweep(&common::instance(), &|name| name == "t.2"), 1);
+        assert!(place.join("t.2").exists() && !place.join("t.1").exists());
+        assert_eq!(tier.sweep(&common::instance(), &|_| false), 1);
+        assert!(!place.exists());
+        std::fs::remove_dir(elsewhere).unwrap();
+    }
+}
+
 /// A group in the version 2 tree, even where no controller is there for it: joining, killing, counting CPU time.
 fn bare_group(attempt: &mut common::Attempt) -> Option<std::path::PathBuf> {
     let Tier::Cgroup1 { unified: Some(base), .. } = chitin_shim::groups::detect() else {

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::limits;
@@ -31,10 +31,29 @@ pub(crate) fn keyed(group: &Path, file: &str, key: &str) -> Option<u64> {
 }
 
 /// The groups right inside a group.
-pub(crate) fn inside(group: &Path) -> Vec<std::path::PathBuf> {
+pub(crate) fn inside(group: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(group).into_iter().flatten().flatten();
     let dirs = entries.filter(|e| e.file_type().is_ok_and(|t| t.is_dir()));
     dirs.map(|e| e.path()).take(limits::WALK_PROCESSES).collect()
+}
+
+/// Every group of this name in the tree that `group` is part of.
+pub(crate) fn named(group: &Path, name: &str) -> Vec<PathBuf> {
+    fn collect(group: &Path, name: &str, depth: u32, found: &mut Vec<PathBuf>) {
+        for inner in inside(group) {
+            if inner.file_name().is_some_and(|n| n == name) {
+                found.push(inner);
+            } else if depth > 0 {
+                collect(&inner, name, depth.saturating_sub(1), found);
+            }
+        }
+    }
+    let is_group = |dir: &&Path| dir.join("cgroup.procs").exists();
+    let mut found = Vec::new();
+    if let Some(top) = group.ancestors().take_while(is_group).last() {
+        collect(top, name, limits::GROUP_DEPTH, &mut found);
+    }
+    found
 }
 
 /// The processes of a group and of the groups inside it.

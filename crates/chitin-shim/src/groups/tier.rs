@@ -121,16 +121,29 @@ impl Tier {
         }
     }
 
-    /// The instance's own groups, one in each tree.
-    fn places(&self, instance: &str) -> Vec<PathBuf> {
-        let bases: Vec<&PathBuf> = match self {
+    fn bases(&self) -> Vec<&PathBuf> {
+        match self {
             Self::Cgroup2 { base, .. } => vec![base],
             Self::Cgroup1 { memory, pids, cpu, unified } => {
                 std::iter::once(memory).chain([pids, cpu, unified].into_iter().flatten()).collect()
             }
             Self::Rlimit => Vec::new(),
-        };
-        bases.into_iter().map(|base| place(base, instance)).collect()
+        }
+    }
+
+    /// The instance's own groups, one in each tree.
+    fn places(&self, instance: &str) -> Vec<PathBuf> {
+        self.bases().into_iter().map(|base| place(base, instance)).collect()
+    }
+
+    /// Those of earlier gateways too: one that was started from another session had its groups elsewhere.
+    fn all_places(&self, instance: &str) -> Vec<PathBuf> {
+        let name = format!("chitin-{instance}");
+        let mut places = self.places(instance);
+        places.extend(self.bases().into_iter().flat_map(|base| files::named(base, &name)));
+        places.sort();
+        places.dedup();
+        places
     }
 
     /// Makes the instance's groups; doing it again is the same. To be called before the first attempt.
@@ -156,21 +169,31 @@ impl Tier {
         Ok(())
     }
 
-    /// Removes groups of this instance's attempts, but those whose name (`<task>.<attempt>`) is to be kept. A group
-    /// that still has processes stays: end its tree first ([`crate::tree::end`]). How many were removed.
+    /// Removes groups of this instance's attempts, but those whose name (`<task>.<attempt>`) is to be kept, wherever
+    /// an earlier gateway made them. A group that still has processes stays: end its tree first
+    /// ([`crate::tree::end`]). How many were removed.
     pub fn sweep(&self, instance: &str, keep: &dyn Fn(&str) -> bool) -> usize {
-        let places = self.places(instance);
-        let leaves = places.iter().flat_map(|place| files::inside(place));
-        let leftover = leaves.filter(|leaf| {
-            let name = leaf.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-            !keep(name) && files::processes(leaf).is_empty()
-        });
-        leftover.filter(|leaf| files::remove(leaf).is_ok()).count()
+        let own = self.places(instance);
+        let mut removed: usize = 0;
+        for place in self.all_places(instance) {
+            for leaf in files::inside(&place) {
+                let name = leaf.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+                let leftover = !keep(name) && files::processes(&leaf).is_empty();
+                if leftover && files::remove(&leaf).is_ok() {
+                    removed = removed.saturating_add(1);
+                }
+            }
+            if !own.contains(&place) {
+                // Not empty: an attempt of an earlier gateway still runs in it.
+                let _ = fs::remove_dir(&place);
+            }
+        }
+        removed
     }
 
     /// Removes the instance's groups at shutdown, if no attempt is left in them.
     pub fn remove(&self, instance: &str) {
-        for group in self.places(instance) {
+        for group in self.all_places(instance) {
             // Not empty: tasks go on without a gateway, and need it.
             let _ = fs::remove_dir(&group);
         }
