@@ -202,6 +202,9 @@ pub enum Output {
         attempt: AttemptKey,
         /// Its end was asked for.
         cancel_requested: bool,
+        /// The machine has not been started anew since it was given out. If it has, a missing claim says nothing: claims
+        /// are not made durable.
+        same_boot: bool,
     },
     /// Tell the shim that the end is committed, and remove its folder but for kept logs.
     /// Lost: the shim writes its record and goes; the sweep removes folders of ended attempts.

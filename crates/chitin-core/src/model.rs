@@ -229,7 +229,7 @@ impl Tx for ModelTx<'_> {
                 payload_bytes: row.payload_bytes,
                 running: attempt
                     .filter(|_| row.state == TaskState::Running)
-                    .map(|attempt| (attempt.attempt, attempt.token)),
+                    .map(|attempt| (attempt.attempt, attempt.token, attempt.boot)),
             }
         });
         Ok(rows.collect())

@@ -128,8 +128,8 @@ pub struct OpenRow {
     pub cancel_requested: bool,
     /// See [`TaskRow::payload_bytes`].
     pub payload_bytes: i64,
-    /// The running attempt and its token; `None` unless the task runs.
-    pub running: Option<(AttemptNo, Token)>,
+    /// The running attempt, its token and the boot it was given out in; `None` unless the task runs.
+    pub running: Option<(AttemptNo, Token, BootNo)>,
 }
 
 /// One attempt. Committed before its shim is started: intent before the act.

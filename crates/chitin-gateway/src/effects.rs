@@ -41,9 +41,9 @@ impl World {
                     self.hub.enter(order.attempt, false);
                     self.jobs.push(Job::Start(order));
                 }
-                Output::Recover { attempt, cancel_requested } => {
+                Output::Recover { attempt, cancel_requested, same_boot } => {
                     self.hub.enter(attempt, cancel_requested);
-                    self.jobs.push(Job::Recover(attempt));
+                    self.jobs.push(Job::Recover { attempt, same_boot });
                 }
                 Output::EndAttempt { attempt } => self.hub.ask_end(attempt),
                 Output::Settled { attempt, keep_logs } => {

@@ -129,7 +129,12 @@ pub(crate) enum Job {
     /// Start a shim.
     Start(StartOrder),
     /// Find out what became of an attempt.
-    Recover(AttemptKey),
+    Recover {
+        /// Which.
+        attempt: AttemptKey,
+        /// It was given out in this boot of the machine.
+        same_boot: bool,
+    },
 }
 
 /// Jobs in order. Bounded by the attempts under way: each has at most one job at a time.

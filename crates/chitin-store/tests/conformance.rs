@@ -248,7 +248,7 @@ fn an_open_row_says_what_runs<S: StoreUnderTest>() {
     assert_eq!((first.priority, first.state, first.cancel_requested), (row.priority, row.state, true));
     assert_eq!((first.due, first.expires, first.payload_bytes), (row.due, row.expires, 1_000));
     assert_eq!(first.running, None, "only a running task has an attempt under way");
-    assert_eq!(second.running, Some((AttemptNo(2), token(2, 2))));
+    assert_eq!(second.running, Some((AttemptNo(2), token(2, 2), attempt(2, 2).boot)));
     assert_eq!((second.expires, second.cancel_requested), (None, false));
 }
 

@@ -32,9 +32,13 @@ impl Core {
             for row in &page {
                 after = row.seq;
                 self.hot.put(row.seq, OpenTask::of_open(row, &now));
-                if let Some((attempt, token)) = row.running {
+                if let Some((attempt, token, boot)) = row.running {
                     let attempt = AttemptKey { seq: row.seq, id: row.id, attempt, token };
-                    self.out(Output::Recover { attempt, cancel_requested: row.cancel_requested });
+                    self.out(Output::Recover {
+                        attempt,
+                        cancel_requested: row.cancel_requested,
+                        same_boot: boot == self.boot,
+                    });
                 }
             }
             if page.len() < PAGE {

@@ -14,8 +14,8 @@ fn what_runs_is_asked_after_with_its_wish_to_end_and_never_started_again() {
         assert_eq!(
             bench.boot(boot_id),
             [
-                Output::Recover { attempt: plain, cancel_requested: false },
-                Output::Recover { attempt: unwanted, cancel_requested: true },
+                Output::Recover { attempt: plain, cancel_requested: false, same_boot: boot_id == BOOT },
+                Output::Recover { attempt: unwanted, cancel_requested: true, same_boot: boot_id == BOOT },
             ]
         );
         assert_eq!(bench.batch(&[]), []);
@@ -28,7 +28,10 @@ fn after_a_void_the_new_token_is_asked_after() {
     let mut bench = Bench::default();
     let first = bench.running(spec());
     let second = starts(&bench.batch(&[Input::Voided { attempt: first }]))[0];
-    assert_eq!(bench.boot(BOOT), [Output::Recover { attempt: second, cancel_requested: false }]);
+    assert_eq!(
+        bench.boot(BOOT),
+        [Output::Recover { attempt: second, cancel_requested: false, same_boot: true }]
+    );
 }
 
 #[test]

@@ -363,7 +363,7 @@ impl World {
                         .filter(|shim| shim.key == attempt)
                         .for_each(|shim| shim.asked_to_end = true);
                 }
-                Output::Recover { attempt, cancel_requested } => {
+                Output::Recover { attempt, cancel_requested, .. } => {
                     self.recovers.push((attempt, cancel_requested));
                 }
                 Output::Settled { attempt, .. } => {

@@ -49,7 +49,7 @@ fn converse(context: &Arc<Context>, key: AttemptKey, socket: StdUnixStream, atta
         };
         tracing::debug!(task.id = %key.id, attempt = key.attempt.0, ?over, "a shim's conversation is over");
         if over == Over::Gone {
-            shared.jobs.push(Job::Recover(key));
+            shared.jobs.push(Job::Recover { attempt: key, same_boot: true });
         }
     });
 }

@@ -2,12 +2,12 @@
 //!
 //! | found | means | done |
 //! |---|---|---|
-//! | no claim | never started | a void claim is linked; the same attempt starts under a new token |
+//! | no claim, same boot | never started | a void claim is linked; the same attempt starts under a new token |
 //! | lock held | the shim lives | attach to its socket; wait for its word |
 //! | lock free, record | it ended while nobody listened | settled by the record |
 //! | lock free, no record | the shim was killed | its tree is ended, then `worker_lost` |
 //! | another boot, record | it ended before the machine did | settled by the record |
-//! | another boot, no record | the machine went down under it | `host_lost` |
+//! | another boot, no record or no claim | the machine went down under it | `host_lost` |
 
 use std::sync::Arc;
 use std::thread;
@@ -27,12 +27,12 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// Looks before the attempt is handed to the end of the line, so that one stuck shim holds up no other.
 const LOOKS: u32 = 50;
 
-pub(super) fn recover(context: &Arc<Context>, key: AttemptKey) {
+pub(super) fn recover(context: &Arc<Context>, key: AttemptKey, same_boot: bool) {
     for _ in 0..LOOKS {
         if context.hub.get(key).is_none() {
             return;
         }
-        match look(context, key) {
+        match look(context, key, same_boot) {
             Ok(true) => return,
             Ok(false) => {}
             Err(error) => {
@@ -41,14 +41,16 @@ pub(super) fn recover(context: &Arc<Context>, key: AttemptKey) {
         }
         thread::sleep(LOOK_AGAIN);
     }
-    context.jobs.push(super::Job::Recover(key));
+    context.jobs.push(super::Job::Recover { attempt: key, same_boot });
 }
 
 /// True when the attempt is in good hands.
-fn look(context: &Arc<Context>, key: AttemptKey) -> std::io::Result<bool> {
+fn look(context: &Arc<Context>, key: AttemptKey, same_boot: bool) -> std::io::Result<bool> {
     let folder = context.spool.make(key.id, key.attempt)?;
     let token = key.token.to_string();
     match probe(&folder, &token, context.clock.boot_id())? {
+        // Claims are not made durable: after a reboot a missing one may have been there.
+        Found::NoClaim if !same_boot => host_lost(context, key),
         Found::NoClaim => match void(&folder, &token, context.clock.boot_id())? {
             Voided::Voided => voided(context, key),
             Voided::LostToClaim => return Ok(false),
@@ -67,9 +69,7 @@ fn look(context: &Arc<Context>, key: AttemptKey) -> std::io::Result<bool> {
             }
             lost(context, key, Outcome::WorkerLost, "its shim was killed; what it had started was ended");
         }
-        Found::OtherBoot { record: None, .. } => {
-            lost(context, key, Outcome::HostLost, "the machine was restarted while it ran");
-        }
+        Found::OtherBoot { record: None, .. } => host_lost(context, key),
     }
     Ok(true)
 }
@@ -100,6 +100,10 @@ fn end_tree(context: &Context, key: AttemptKey) -> bool {
             false
         }
     }
+}
+
+fn host_lost(context: &Arc<Context>, key: AttemptKey) {
+    lost(context, key, Outcome::HostLost, "the machine was restarted while it ran");
 }
 
 fn lost(context: &Arc<Context>, key: AttemptKey, outcome: Outcome, error: &str) {

@@ -72,7 +72,7 @@ pub(crate) fn spawn_workers(context: &Arc<Context>) -> io::Result<Vec<JoinHandle
             while let Some(job) = context.jobs.pop() {
                 match job {
                     Job::Start(order) => start(&context, order),
-                    Job::Recover(key) => recover::recover(&context, key),
+                    Job::Recover { attempt, same_boot } => recover::recover(&context, attempt, same_boot),
                 }
             }
         })
