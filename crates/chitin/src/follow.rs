@@ -3,8 +3,11 @@
 
 use std::time::{Duration, Instant};
 
-use crate::client::{CallError, Client, FOLLOW, Query, Request, backoff};
+use chitin_proto::http::TaskView;
+
+use crate::client::{CallError, Client, FOLLOW, Query, Request, api, backoff};
 use crate::clock;
+use crate::exit;
 use crate::failure::Failure;
 use crate::frames::{Decoder, FrameError, Piece, Stream};
 use crate::outputs::Outputs;
@@ -15,10 +18,17 @@ use crate::text;
 pub(crate) struct Wanted {
     /// Only one of the outputs.
     pub(crate) stream: Option<Stream>,
-    /// This attempt; none: the newest, and those after it.
+    /// This attempt; none: the newest.
     pub(crate) attempt: Option<u32>,
-    /// Until the task has ended.
-    pub(crate) follow: bool,
+}
+
+/// How long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Until {
+    /// What there is by now.
+    Now,
+    /// Until the task has ended, with all attempts after the first one.
+    End,
 }
 
 /// How far we have come: everything before it is written.
@@ -64,7 +74,7 @@ impl Place {
     }
 
     /// What to ask for to go on from here.
-    fn target(&self, id: &str, wanted: Wanted) -> String {
+    fn target(&self, id: &str, wanted: Wanted, until: Until) -> String {
         let stream = wanted.stream.map(|stream| match stream {
             Stream::Stdout => "stdout",
             Stream::Stderr => "stderr",
@@ -72,7 +82,7 @@ impl Place {
         let attempt = self.attempt.or(wanted.attempt).map(|attempt| attempt.to_string());
         let query = Query::new(format!("/v1/tasks/{id}/logs"))
             .and("framed", "true")
-            .and_maybe("follow", wanted.follow.then_some("true"))
+            .and_maybe("follow", (until == Until::End).then_some("true"))
             .and_maybe("stream", stream)
             .and_maybe("attempt", attempt);
         if self.attempt.is_none() {
@@ -95,11 +105,49 @@ const HEAD_WAIT: Duration = Duration::from_secs(20);
 /// After so long without a frame it is said that the task waits.
 const IDLE: Duration = Duration::from_secs(1);
 
-/// Writes a task's output until its end, or until the gateway was away for too long.
-pub(crate) async fn follow(
+/// Writes what there is of a task's output.
+pub(crate) async fn so_far(
     client: &Client,
     id: &str,
     wanted: Wanted,
+    outputs: &mut Outputs,
+) -> Result<(), Failure> {
+    follow(client, id, wanted, Until::Now, &mut Place::default(), outputs).await
+}
+
+/// Writes a task's output until the task has ended; gives the task as it ended.
+pub(crate) async fn to_the_end(
+    client: &Client,
+    id: &str,
+    wanted: Wanted,
+    outputs: &mut Outputs,
+) -> Result<TaskView, Failure> {
+    let mut place = Place::default();
+    let state = Request::get(format!("/v1/tasks/{id}"));
+    loop {
+        follow(client, id, wanted, Until::End, &mut place, outputs).await?;
+        // A gateway that stops ends the output, too. If it is gone or the task is open, the output goes on; only a
+        // gateway that is still there and says that the task has ended has shown all of it.
+        let answer = match client.once(&state).await {
+            Ok(mut answer) => answer.json().await,
+            Err(error) => Err(error),
+        };
+        if let Ok(json) = answer {
+            let task: TaskView = api::shape(json)?;
+            if exit::of_task(&task).is_some() {
+                return Ok(task);
+            }
+        }
+        tokio::time::sleep(backoff(1)).await;
+    }
+}
+
+/// Writes a task's output until it ends, or until the gateway was away for too long.
+async fn follow(
+    client: &Client,
+    id: &str,
+    wanted: Wanted,
+    until: Until,
     place: &mut Place,
     outputs: &mut Outputs,
 ) -> Result<(), Failure> {
@@ -107,7 +155,8 @@ pub(crate) async fn follow(
     let mut losses = 0_u32;
     loop {
         let before = heard_at;
-        let error = match stream(client, id, wanted, place, outputs, &mut heard_at).await {
+        let request = Request::get(place.target(id, wanted, until)).waits(HEAD_WAIT);
+        let error = match stream(client, id, &request, place, outputs, &mut heard_at).await {
             Ok(()) => return Ok(()),
             Err(Broken::Ours(failure)) => return Err(failure),
             Err(Broken::Call(error)) => error,
@@ -125,13 +174,12 @@ pub(crate) async fn follow(
 async fn stream(
     client: &Client,
     id: &str,
-    wanted: Wanted,
+    request: &Request,
     place: &mut Place,
     outputs: &mut Outputs,
     heard_at: &mut Instant,
 ) -> Result<(), Broken> {
-    let request = Request::get(place.target(id, wanted)).waits(HEAD_WAIT);
-    let mut answer = client.try_call(&request, &FOLLOW).await.map_err(Broken::Call)?;
+    let mut answer = client.try_call(request, &FOLLOW).await.map_err(Broken::Call)?;
     let mut decoder = Decoder::new();
     loop {
         let waiting = outputs.progress.visible() && place.attempt.is_none();
@@ -177,18 +225,19 @@ fn garbled(error: FrameError) -> Broken {
 mod tests {
     use super::*;
 
-    const FOLLOWED: Wanted = Wanted { stream: None, attempt: None, follow: true };
-
     #[test]
     fn one_goes_on_where_one_was() {
         let mut place = Place::default();
-        assert_eq!(place.target("a", FOLLOWED), "/v1/tasks/a/logs?framed=true&follow=true");
+        assert_eq!(
+            place.target("a", Wanted::default(), Until::End),
+            "/v1/tasks/a/logs?framed=true&follow=true"
+        );
         assert_eq!(place.pass(&Piece::Attempt(1)), News::None);
         place.pass(&Piece::Bytes(Stream::Stdout, b"12345"));
         place.pass(&Piece::Bytes(Stream::Stderr, b"12"));
         place.pass(&Piece::Omitted(Stream::Stdout, 1_000));
         assert_eq!(
-            place.target("a", FOLLOWED),
+            place.target("a", Wanted::default(), Until::End),
             "/v1/tasks/a/logs?framed=true&follow=true&attempt=1&stdout_from=1005&stderr_from=2"
         );
         assert_eq!(place.pass(&Piece::Attempt(1)), News::None, "a beginning we know");
@@ -199,9 +248,9 @@ mod tests {
 
     #[test]
     fn what_is_wanted_is_asked_for() {
-        let wanted = Wanted { stream: Some(Stream::Stderr), attempt: Some(3), follow: false };
+        let wanted = Wanted { stream: Some(Stream::Stderr), attempt: Some(3) };
         assert_eq!(
-            Place::default().target("a", wanted),
+            Place::default().target("a", wanted, Until::Now),
             "/v1/tasks/a/logs?framed=true&stream=stderr&attempt=3"
         );
     }

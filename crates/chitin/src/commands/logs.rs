@@ -5,7 +5,7 @@ use clap::ValueEnum;
 use crate::cli::Globals;
 use crate::client::{Client, check_id};
 use crate::failure::Failure;
-use crate::follow::{self, Place, Wanted};
+use crate::follow::{self, Wanted};
 use crate::frames;
 use crate::outputs::{Outputs, Route};
 use crate::runtime;
@@ -48,11 +48,15 @@ pub(crate) fn logs(logs: &Logs, globals: &Globals) -> Result<u8, Failure> {
         Stream::Stdout => frames::Stream::Stdout,
         Stream::Stderr => frames::Stream::Stderr,
     });
-    let wanted = Wanted { stream, attempt: logs.attempt, follow: logs.follow };
+    let wanted = Wanted { stream, attempt: logs.attempt };
     let route = if stream.is_some() { Route::ToStdout } else { Route::Apart };
     runtime::block_on(async {
         let mut outputs = Outputs::new(route);
-        follow::follow(&client, &id, wanted, &mut Place::default(), &mut outputs).await?;
+        if logs.follow {
+            follow::to_the_end(&client, &id, wanted, &mut outputs).await?;
+        } else {
+            follow::so_far(&client, &id, wanted, &mut outputs).await?;
+        }
         Ok(0)
     })
 }

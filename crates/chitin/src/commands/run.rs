@@ -4,14 +4,14 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
-use chitin_proto::http::{Stdin, TaskView};
+use chitin_proto::http::Stdin;
 
 use crate::args::{self, Caller, TaskOptions};
 use crate::cli::Globals;
-use crate::client::{Client, FOLLOW, LOOK, Query, Request, api, backoff, idempotency_key};
+use crate::client::{Client, LOOK, Request, idempotency_key};
 use crate::exit;
 use crate::failure::Failure;
-use crate::follow::{self, Place, Wanted};
+use crate::follow::{self, Wanted};
 use crate::interrupts::Interrupts;
 use crate::out;
 use crate::outputs::{Outputs, Route};
@@ -72,7 +72,7 @@ async fn attended(client: &Client, body: Vec<u8>, globals: &Globals) -> Result<u
     let id = submitted.id;
     let mut outputs = Outputs::new(Route::Apart);
     let watched = tokio::select! {
-        watched = watch(client, &id, &mut outputs) => watched,
+        watched = follow::to_the_end(client, &id, Wanted::default(), &mut outputs) => watched,
         () = interrupts.next() => {
             outputs.progress.clear();
             return detach(client, &id, &mut interrupts, globals).await;
@@ -94,23 +94,6 @@ async fn attended(client: &Client, body: Vec<u8>, globals: &Globals) -> Result<u
         Err(failure) => {
             Err(failure.hint(format!("task {id} may go on: {}", globals.hint(&format!("wait {id}")))))
         }
-    }
-}
-
-/// Shows the output until the task has ended.
-async fn watch(client: &Client, id: &str, outputs: &mut Outputs) -> Result<TaskView, Failure> {
-    let wanted = Wanted { follow: true, ..Wanted::default() };
-    let mut place = Place::default();
-    // The state is asked for after the output has ended. Should the task be open all the same, the output goes on.
-    let target = Query::new(format!("/v1/tasks/{id}")).and("wait_s", "1").target();
-    let state = Request::get(target).waits(Duration::from_secs(1));
-    loop {
-        follow::follow(client, id, wanted, &mut place, outputs).await?;
-        let task: TaskView = api::shape(client.read(&state, &FOLLOW).await?)?;
-        if exit::of_task(&task).is_some() {
-            return Ok(task);
-        }
-        tokio::time::sleep(backoff(1)).await;
     }
 }
 
