@@ -148,7 +148,7 @@ fn page(conn: &Connection, filter: &Filter) -> Result<Page, StoreError> {
     };
     let text = match (&filter.tag, filter.states.only_open()) {
         (Some(_), _) => TAGGED,
-        (None, true) => ALL,
+        (None, true) => OPEN,
         (None, false) => ALL,
     };
     let before = filter.before.map_or(i64::MAX, |seq| seq.0);
