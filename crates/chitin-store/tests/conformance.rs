@@ -283,6 +283,8 @@ fn whoever_opens_an_ended_task_again_owns_it<S: StoreUnderTest>() {
     assert_eq!(look(&mut store, |tx| tx.ended_before(i64::MAX, 10).unwrap()), []);
     let stale = TaskRow { state: TaskState::Paused, ..queued(1) };
     assert!(look(&mut store, |tx| tx.update_task(&stale).is_err()));
+    end(&mut store, 1, TaskState::Cancelled, 20);
+    assert!(look(&mut store, |tx| tx.update_task(&stale).is_err()), "nor is it opened from an earlier life");
 }
 
 fn what_is_missing_cannot_be_changed<S: StoreUnderTest>() {
@@ -438,6 +440,21 @@ fn a_key_of_several_tasks_is_dated_by_the_sweep<S: StoreUnderTest>() {
     );
 }
 
+fn a_key_of_several_tasks_waits_for_each_of_them<S: StoreUnderTest>() {
+    for open in 1..=3 {
+        let mut store = begun::<S>();
+        insert_all(&mut store, 1..=4);
+        remember(&mut store, &submission(1, 3, "k"));
+        for seq in (1..=3).filter(|seq| *seq != open) {
+            end(&mut store, seq, TaskState::Succeeded, 10);
+        }
+        let sweep = |store: &mut S| change(store, |tx| tx.sweep_submissions(100, 0, 10).unwrap());
+        assert_eq!(sweep(&mut store), 0, "{open} is open");
+        end(&mut store, open, TaskState::Succeeded, 10);
+        assert_eq!(sweep(&mut store), 1, "4 is none of its tasks");
+    }
+}
+
 fn a_sweep_keeps_to_its_limit<S: StoreUnderTest>() {
     let mut store = begun::<S>();
     insert_all(&mut store, 1..=5);
@@ -559,6 +576,7 @@ suite! {
     a_key_is_found_in_its_own_scope_alone,
     a_key_is_kept_until_its_time_has_come,
     a_key_of_several_tasks_is_dated_by_the_sweep,
+    a_key_of_several_tasks_waits_for_each_of_them,
     a_sweep_keeps_to_its_limit,
     ended_tasks_come_with_the_earliest_end_first,
     the_bytes_of_ended_tasks_are_counted,

@@ -97,6 +97,7 @@ fn small_values_and_tokens_are_kept() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "a test measures how long the writer stood still")]
 fn the_log_is_begun_anew_once_nobody_reads_it() {
     let (folder, mut writer) = store();
     let path = folder.path().join("chitin.db");
@@ -109,7 +110,13 @@ fn the_log_is_begun_anew_once_nobody_reads_it() {
     assert!(matches!(writer.restart_wal_if_above(1_000_000).unwrap(), Restart::Below(_)));
     let held = checkpointer.passive().unwrap();
     assert!(held.log_frames >= 50 && held.checkpointed_frames < held.log_frames, "{held:?}");
-    assert!(matches!(writer.restart_wal_if_above(100_000).unwrap(), Restart::Busy(_)), "and nobody waits");
+    let begun = std::time::Instant::now();
+    assert!(matches!(writer.restart_wal_if_above(100_000).unwrap(), Restart::Busy(_)));
+    assert!(
+        begun.elapsed() < Duration::from_secs(4),
+        "the writer waits for no reader, whatever the busy timeout"
+    );
+    assert_eq!(pragma(&writer.conn, "busy_timeout"), 5_000, "which is as before");
 
     reader.execute_batch("COMMIT").unwrap();
     let free = checkpointer.passive().unwrap();
