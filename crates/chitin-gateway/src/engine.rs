@@ -11,7 +11,7 @@ mod batch;
 mod checkpoint;
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -69,6 +69,8 @@ enum Message {
 pub(crate) struct EngineStatus {
     figures: Mutex<Figures>,
     refusing: Mutex<Option<String>>,
+    log_bytes: AtomicU64,
+    log_over: AtomicBool,
 }
 
 impl EngineStatus {
@@ -79,6 +81,16 @@ impl EngineStatus {
     /// The store's last refusal, while it lasts.
     pub(crate) fn refusing(&self) -> Option<String> {
         self.refusing.lock().ok().and_then(|refusing| refusing.clone())
+    }
+
+    /// The size of the write-ahead log, and whether it is over its cap: submissions are refused meanwhile.
+    pub(crate) fn log(&self) -> (u64, bool) {
+        (self.log_bytes.load(Ordering::Relaxed), self.log_over.load(Ordering::Relaxed))
+    }
+
+    fn set_log_bytes(&self, bytes: u64, cap_bytes: u64) {
+        self.log_bytes.store(bytes, Ordering::Relaxed);
+        self.log_over.store(bytes > cap_bytes, Ordering::Relaxed);
     }
 
     fn set_figures(&self, figures: Figures) {
@@ -103,7 +115,7 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    pub(crate) fn status(&self) -> &EngineStatus {
+    pub(crate) fn status(&self) -> &Arc<EngineStatus> {
         &self.status
     }
 

@@ -103,7 +103,12 @@ impl Life {
         let (listeners, addresses) = listen(&runtime, options, &config, data)?;
         let (engine, writer_loop) = engine::prepare(writer, Some(ballast), limits.clone(), clock.clone())?;
         let epoch = u64::try_from(writer_loop.epoch()).unwrap_or(0);
-        let checkpoints = Checkpoints::spawn(database.clone(), &store_options)?;
+        let checkpoints = Checkpoints::spawn(
+            database.clone(),
+            &store_options,
+            limits.wal_cap_bytes,
+            Arc::clone(engine.status()),
+        )?;
 
         let tier = chitin_shim::groups::detect();
         tier.prepare(&instance).map_err(|error| system("make control groups")(io::Error::other(error)))?;
@@ -189,6 +194,7 @@ impl Life {
                 pid = std::process::id(),
                 epoch = context.epoch,
                 isolation = context.tier.name(),
+                instance = context.instance,
                 "ready"
             );
             ready(&addresses);

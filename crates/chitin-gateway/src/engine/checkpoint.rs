@@ -1,4 +1,5 @@
-//! Works the write-ahead log off in the background, on a connection of its own, so that commits never do.
+//! Works the write-ahead log off in the background, on a connection of its own, so that commits never do; and says
+//! when the log has outgrown its cap, so that submissions are refused before the disk is full of it.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,12 +9,14 @@ use std::time::Duration;
 
 use chitin_store::{Checkpointer, StoreError, StoreOptions};
 
+use super::EngineStatus;
 use super::batch::chain;
 
-/// Below this there is nothing worth a sync of the database: four megabytes are some ten thousand small commits.
+/// Below this there is nothing worth a sync of the database: four megabytes are some thousand small commits.
 const WORTH_BYTES: u64 = 4_000_000;
-/// How often the log's size is looked at.
+/// How often the log is looked at while there was something to do, and while there was not.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+const LOOK_IDLE: Duration = Duration::from_secs(1);
 
 /// The thread that checkpoints, until this is dropped.
 #[derive(Debug)]
@@ -23,32 +26,44 @@ pub(crate) struct Checkpoints {
 }
 
 impl Checkpoints {
-    pub(crate) fn spawn(database: PathBuf, options: &StoreOptions) -> Result<Self, StoreError> {
+    pub(crate) fn spawn(
+        database: PathBuf,
+        options: &StoreOptions,
+        cap_bytes: u64,
+        status: Arc<EngineStatus>,
+    ) -> Result<Self, StoreError> {
         let mut checkpointer = Checkpointer::open(&database, options)?;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
-        let mut wal = database.into_os_string();
-        wal.push("-wal");
-        let wal = PathBuf::from(wal);
-        let thread = thread::Builder::new().name("chitin-checkpoint".to_owned()).spawn(move || {
-            let mut seen = 0;
+        let mut log = database.clone().into_os_string();
+        log.push("-wal");
+        let work = move || {
+            let mut pause = LOOK_EVERY;
+            let mut worked_off = 0;
             while !stopped.load(Ordering::Relaxed) {
-                thread::park_timeout(LOOK_EVERY);
-                let bytes = std::fs::metadata(&wal).map_or(0, |meta| meta.len());
-                if bytes < WORTH_BYTES && bytes == seen {
+                thread::park_timeout(pause);
+                let bytes = std::fs::metadata(&log).map_or(0, |meta| meta.len());
+                status.set_log_bytes(bytes, cap_bytes);
+                pause = LOOK_IDLE;
+                if bytes < WORTH_BYTES {
                     continue;
                 }
-                seen = bytes;
-                if bytes >= WORTH_BYTES
-                    && let Err(error) = checkpointer.passive()
-                {
-                    tracing::warn!(error = %chain(&error), "a checkpoint failed; the next one tries again");
+                match checkpointer.passive() {
+                    Ok(state) if state.checkpointed_frames == worked_off => {}
+                    Ok(state) => {
+                        worked_off = state.checkpointed_frames;
+                        pause = LOOK_EVERY;
+                    }
+                    Err(error) => {
+                        tracing::warn!(error = %chain(&error), "a checkpoint failed; the next one tries again");
+                    }
                 }
             }
-        });
+        };
+        let thread = thread::Builder::new().name("chitin-checkpoint".to_owned()).spawn(work);
         let thread = thread.map_err(|source| StoreError::File {
             step: "start the checkpoint thread for",
-            path: PathBuf::from("chitin.db"),
+            path: database,
             source,
         })?;
         Ok(Self { stop, thread: Some(thread) })

@@ -27,6 +27,7 @@ pub(crate) async fn readyz(State(face): State<Shared>) -> Answered {
 pub(crate) async fn status(State(face): State<Shared>) -> Answered {
     let figures = face.engine.status().figures();
     let refusing = face.engine.status().refusing();
+    let (log_bytes, log_over) = face.engine.status().log();
     let limits = &face.limits;
     let in_use = |most: u64, left: usize| most.saturating_sub(u64::try_from(left).unwrap_or(u64::MAX));
     let full = figures.waiting >= limits.waiting_tasks || figures.waiting_bytes >= limits.waiting_bytes;
@@ -62,13 +63,15 @@ pub(crate) async fn status(State(face): State<Shared>) -> Answered {
             store: json!({
                 "state": if refusing.is_some() { "refusing" } else { "ok" },
                 "reason": refusing,
+                "log_bytes": log_bytes,
+                "log_bytes_limit": limits.wal_cap_bytes,
                 "kept_bytes": figures.kept_bytes,
                 "kept_bytes_limit": limits.retention_bytes,
             }),
             cache: json!({ "state": "none" }),
             monitor: json!({ "state": "none" }),
         },
-        shedding: full || refusing.is_some(),
+        shedding: full || log_over || refusing.is_some(),
     };
     let text = serde_json::to_string(&view).map_err(|_| Oops::internal("a status that cannot be written"))?;
     Ok(answer(StatusCode::OK, text))

@@ -78,6 +78,14 @@ async fn submit(
     specs: Vec<TaskSpec>,
     key: Option<SubmissionKey>,
 ) -> Result<(Vec<chitin_core::TaskId>, TaskState, bool), Oops> {
+    if let (bytes, true) = face.engine.status().log() {
+        return Err(Oops::new(
+            Code::Overloaded,
+            format!(
+                "the write-ahead log has {bytes} bytes, more than its cap; try again when it was worked off"
+            ),
+        ));
+    }
     let patience_ms = face.limits.submit_timeout_ms;
     let deadline_boottime_ms =
         clock::boottime_ms().saturating_add(i64::try_from(patience_ms).unwrap_or(i64::MAX));
