@@ -1,6 +1,6 @@
 //! Every way in which a tree ends, and that nothing of it stays.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may; clippy sees no test in helpers")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may; clippy sees none outside of one")]
 
 mod common;
 

@@ -1,6 +1,6 @@
 //! What the kernel enforces, on the tiers it does.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may; clippy sees no test in helpers")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may; clippy sees none outside of one")]
 
 mod common;
 

@@ -239,6 +239,9 @@ impl Drop for Attempt {
             wait_for(by.pid);
         }
         let _ = chitin_shim::tree::end(&self.order.isolation, &self.order.task, self.order.attempt);
+        for place in self.groups().iter().filter_map(|group| group.parent()) {
+            let _ = std::fs::remove_dir(place);
+        }
     }
 }
 
