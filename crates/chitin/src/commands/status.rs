@@ -39,7 +39,10 @@ pub(crate) fn status(status: &Status, globals: &Globals) -> Result<u8, Failure> 
 }
 
 fn layout(status: &StatusView, style: Style) -> String {
-    let supervisor = status.supervisor_pid.map_or_else(String::new, |pid| format!(", supervisor {pid}"));
+    let supervisor = match status.supervisor_pid {
+        Some(pid) if pid != status.pid => format!(", supervisor {pid}"),
+        _ => String::new(),
+    };
     let mut text = format!(
         "chitin {}, pid {}{supervisor}, up {}, isolation {}{}\n\n",
         status.version,
