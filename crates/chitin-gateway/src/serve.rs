@@ -229,7 +229,7 @@ fn system(step: &'static str) -> impl Fn(io::Error) -> GatewayError {
 }
 
 /// One async thread for each two processors: the writer and what runs need the others.
-fn runtime() -> Result<Runtime, GatewayError> {
+pub(crate) fn runtime() -> Result<Runtime, GatewayError> {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads((processors / 2).clamp(1, 8))
