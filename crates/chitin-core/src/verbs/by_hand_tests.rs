@@ -140,6 +140,7 @@ fn each_end_but_success_can_be_retried_also_in_another_life() {
             assert_eq!(answer(&mut bench, retry), Answer::Done);
             assert_eq!(bench.row(id).owner_epoch, bench.core.epoch());
             assert_eq!(bench.state(id), TaskState::Queued);
+            assert!(!bench.row(id).cancel_requested, "an old wish does not end the new round");
         }
         let retry = bench.retry(won);
         assert_eq!(answer(&mut bench, retry), conflict(TaskState::Succeeded));

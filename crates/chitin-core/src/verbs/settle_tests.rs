@@ -143,6 +143,8 @@ fn a_foreign_token_changes_nothing_and_is_not_answered() {
         assert_eq!(bench.batch(&[report(key, end(Outcome::Succeeded))]), []);
         assert_eq!(bench.store, stored, "{key:?}");
     }
+    bench.batch(&[report(attempt, end(Outcome::Succeeded))]);
+    assert_eq!(bench.batch(&[report(foreign, end(Outcome::Succeeded))]), [], "nor after the end");
 }
 
 #[test]

@@ -67,6 +67,7 @@ fn what_comes_back_from_running_always_enters_and_then_submissions_wait() {
 fn the_bound_of_bytes_is_exact() {
     let own = spec().payload.bytes();
     let mut bench = Bench::new(limits(|limits| limits.waiting_bytes = 3 * own));
+    bench.core.set_dispatch(crate::Dispatch::Paused);
     let two = bench.submission(vec![spec(); 2]);
     assert!(matches!(answer(&mut bench, two), Answer::Accepted { .. }));
     let two = bench.submission(vec![spec(); 2]);

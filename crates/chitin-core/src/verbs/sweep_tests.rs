@@ -36,6 +36,16 @@ fn what_ended_longer_ago_than_its_retention_goes() {
 }
 
 #[test]
+fn a_sweep_that_was_rolled_back_comes_again_at_once() {
+    let mut bench = Bench::default();
+    let old = ended(&mut bench, 0);
+    bench.pass_ms(7 * DAY + 1);
+    bench.batch_ending(&[], crate::CommitOutcome::RolledBack);
+    assert_eq!(bench.core.next_wake_ms(&bench.now), 0);
+    assert_eq!(removed(&bench.batch(&[])), [old]);
+}
+
+#[test]
 fn what_is_open_stays_however_old() {
     let mut bench = Bench::default();
     let attempt = bench.running(spec());

@@ -71,6 +71,19 @@ fn a_delay_goes_on_in_another_boot_by_the_wall_clock_and_never_longer_than_asked
 }
 
 #[test]
+fn a_new_life_in_the_same_boot_keeps_to_the_steady_clock() {
+    let mut bench = Bench::default();
+    bench.submit(after(1_000));
+    bench.pass_ms(400);
+    bench.now.wall_ms += HOUR;
+    // A gateway that has only just begun does not know yet how the store numbers its boot.
+    bench.now.boot = BootNo(0);
+    bench.boot(BOOT);
+    bench.batch(&[]);
+    assert_eq!(bench.core.next_wake_ms(&bench.now), 600);
+}
+
+#[test]
 fn what_has_not_started_in_time_expires_counting_from_its_due_time() {
     let mut bench = Bench::default();
     let id = stuck(&mut bench, after(1_000));
