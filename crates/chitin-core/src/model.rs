@@ -25,7 +25,7 @@ pub enum ModelError {
         /// What kind of row.
         row: &'static str,
     },
-    /// The task belongs to a later gateway.
+    /// The task belongs to another gateway.
     #[error("the task belongs to epoch {owner:?}, the write came from {writer:?}")]
     Fenced {
         /// Whose it is.
@@ -295,7 +295,8 @@ impl Tx for ModelTx<'_> {
 
     fn update_task(&mut self, row: &TaskRow) -> Stored<()> {
         let (stored, _) = self.state.tasks.get_mut(&row.seq).ok_or(ModelError::Missing { row: "task" })?;
-        if stored.owner_epoch > row.owner_epoch {
+        let taken_over = stored.state.has_ended() && stored.owner_epoch < row.owner_epoch;
+        if stored.owner_epoch != row.owner_epoch && !taken_over {
             return Err(ModelError::Fenced { owner: stored.owner_epoch, writer: row.owner_epoch });
         }
         // Every field is named, so that a new one cannot be forgotten: kept as it was, or changed.

@@ -9,8 +9,8 @@ use crate::{
 };
 
 /// One open transaction. Every operation that changes a task asserts its `owner_epoch`: a store fails, and changes
-/// nothing, if the row belongs to a later gateway. An ended task keeps the epoch it ended in, so a row that belongs to
-/// an earlier one may be written (a retry by hand, after a restart).
+/// nothing, if the row belongs to another gateway. An ended task keeps the epoch it ended in, so its row may be taken
+/// over from an earlier one (a retry by hand, after a restart).
 pub trait Tx {
     /// What can go wrong; after an error nothing of the transaction may be committed.
     type Error;
@@ -91,7 +91,7 @@ pub trait Tx {
     /// kept bytes. What was fixed at submission stays as it is.
     ///
     /// # Errors
-    /// The store's; a row that is missing or belongs to a later epoch is one.
+    /// The store's; a row that is missing or belongs to another epoch is one.
     fn update_task(&mut self, row: &TaskRow) -> Result<(), Self::Error>;
 
     /// Removes an ended task with its payload, attempts, results and logs.
