@@ -20,8 +20,9 @@ pub struct Ballast {
 }
 
 impl Ballast {
-    /// Enough for some thousand ends of tasks, and little beside the reserve of a gigabyte (R5.1).
-    pub const DEFAULT_BYTES: u64 = 16_000_000;
+    /// Twice the size at which the log is begun anew: working it off may take as much room again, and then some thousand
+    /// ends of tasks must still fit. Little beside the reserve of a gigabyte (R5.1).
+    pub const DEFAULT_BYTES: u64 = 32_000_000;
 
     /// A ballast of `bytes` at `path`; nothing is done yet.
     #[must_use]

@@ -7,9 +7,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use chitin_core::Limits;
-use rusqlite::{Connection, MAIN_DB, OpenFlags};
+use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags};
 
-use crate::StoreError;
+use crate::{StoreError, wal};
 
 /// The first SQLite without the fault that could damage a log reset while a checkpoint ran.
 const OLDEST_SQLITE: i32 = 3_051_003;
@@ -126,7 +126,7 @@ fn set(conn: &Connection, path: &Path, pragma: &str, value: i64) -> Result<(), S
 /// Turns a new file, or one of ours, into a database in WAL mode whose whole log is in the file and synced.
 ///
 /// Must come before any other read: after a failed sync the page cache may show what the disk does not have, and the
-/// checkpoint writes it again.
+/// checkpoint writes it again. Where there is no room for that, the log itself is written again, in its place.
 pub(crate) fn settle_log(conn: &Connection, path: &Path, options: &StoreOptions) -> Result<(), StoreError> {
     set(conn, path, "page_size", 4_096)?;
     let mode: String = conn
@@ -139,9 +139,15 @@ pub(crate) fn settle_log(conn: &Connection, path: &Path, options: &StoreOptions)
         });
     }
     set(conn, path, "journal_size_limit", signed(options.wal_keep_bytes))?;
-    let busy: i64 = conn
-        .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
-        .map_err(opening(path, "work off the log of"))?;
+    let busy = match conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0)) {
+        Ok(busy) => busy,
+        // A full disk has no room for the log's pages in the file, but it must not keep a gateway from starting (R5.3).
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::DiskFull) => {
+            wal::write_again(&wal::file(path))?;
+            0
+        }
+        Err(error) => return Err(opening(path, "work off the log of")(error)),
+    };
     if busy != 0 {
         let source =
             rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY), None);

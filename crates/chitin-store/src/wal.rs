@@ -4,8 +4,9 @@
 //! grow would fill the disk; one that is worked off by the writer would stop it. Stands beside the verbs: the engine
 //! calls it between batches.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -130,4 +131,19 @@ pub(crate) fn file_bytes(log: &Path) -> Result<u64, StoreError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
         Err(source) => Err(StoreError::File { step: "look at", path: log.to_owned(), source }),
     }
+}
+
+/// Writes the log over itself and syncs it: what the page cache shows is on the disk afterwards, and no room was needed.
+pub(crate) fn write_again(log: &Path) -> Result<(), StoreError> {
+    let failed = |source| StoreError::File { step: "write again", path: log.to_owned(), source };
+    let file = OpenOptions::new().read(true).write(true).open(log).map_err(failed)?;
+    let mut chunk = vec![0; 1 << 20];
+    let mut at = 0_u64;
+    loop {
+        let read = file.read_at(&mut chunk, at).map_err(failed)?;
+        let Some(bytes) = chunk.get(..read).filter(|bytes| !bytes.is_empty()) else { break };
+        file.write_all_at(bytes, at).map_err(failed)?;
+        at = at.saturating_add(u64::try_from(read).unwrap_or(u64::MAX));
+    }
+    file.sync_all().map_err(failed)
 }
