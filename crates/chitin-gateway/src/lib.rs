@@ -11,6 +11,7 @@
 //! Invariant: the accept path and the health answers never wait for the data disk.
 //! Invariant: only the writer thread changes the database.
 
+pub mod bench;
 mod chance;
 mod clock;
 pub mod config;

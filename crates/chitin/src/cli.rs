@@ -6,8 +6,8 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    cancel, completions, config, doctor, down, logs, ps, queues, result, retry, run, show, status, submit,
-    token, up, wait,
+    bench, cancel, completions, config, doctor, down, logs, ps, queues, result, retry, run, show, status,
+    submit, token, up, wait,
 };
 use crate::failure::Failure;
 use crate::paths::DataDir;
@@ -77,6 +77,7 @@ pub(crate) enum Command {
     Queues(queues::Queues),
     Doctor(doctor::Doctor),
     Config(config::Config),
+    Bench(bench::Bench),
     Completions(completions::Completions),
 }
 

@@ -1,6 +1,7 @@
 //! The commands, one file each. Each has its arguments, with examples for `--help`, and one function that does it and
 //! gives the exit code.
 
+pub(crate) mod bench;
 pub(crate) mod cancel;
 pub(crate) mod completions;
 pub(crate) mod config;
@@ -44,6 +45,7 @@ pub(crate) fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::Queues(command) => queues::queues(&command, globals),
         Command::Doctor(command) => doctor::doctor(&command, globals),
         Command::Config(command) => config::config(&command, globals),
+        Command::Bench(command) => bench::bench(&command),
         Command::Completions(command) => completions::completions(&command),
     }
 }

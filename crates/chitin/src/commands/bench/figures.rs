@@ -1,0 +1,186 @@
+//! What a measurement found, as numbers: percentiles, ratios, targets, and the one JSON object that holds them.
+
+use hdrhistogram::Histogram;
+use serde_json::{Map, Value, json};
+
+use super::load::Outcome;
+
+/// Percentiles of how long operations took.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Latency {
+    pub(super) p50_ms: f64,
+    pub(super) p90_ms: f64,
+    pub(super) p99_ms: f64,
+    pub(super) p999_ms: f64,
+    pub(super) max_ms: f64,
+}
+
+impl Latency {
+    /// Of nanoseconds.
+    pub(super) fn of(histogram: &Histogram<u64>) -> Self {
+        let at = |quantile| millis(histogram.value_at_quantile(quantile));
+        Self {
+            p50_ms: at(0.5),
+            p90_ms: at(0.9),
+            p99_ms: at(0.99),
+            p999_ms: at(0.999),
+            max_ms: millis(histogram.max()),
+        }
+    }
+
+    pub(super) fn json(self) -> Value {
+        json!({
+            "p50": round(self.p50_ms), "p90": round(self.p90_ms), "p99": round(self.p99_ms),
+            "p999": round(self.p999_ms), "max": round(self.max_ms),
+        })
+    }
+}
+
+/// A reference, before and after what it is compared with.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Sample {
+    /// Operations a second.
+    pub(super) rate: f64,
+    /// Half of them took at most this.
+    pub(super) p50_ms: f64,
+}
+
+impl Sample {
+    /// Of a load.
+    pub(super) fn of(outcome: &Outcome) -> Self {
+        Self { rate: outcome.rate, p50_ms: Latency::of(&outcome.latency).p50_ms }
+    }
+}
+
+/// The same reference twice: other work on the machine shows as a difference between the two.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Pair {
+    pub(super) before: Sample,
+    pub(super) after: Sample,
+}
+
+impl Pair {
+    /// What is compared with: the mean of both.
+    pub(super) fn mean(self) -> Sample {
+        let Self { before, after } = self;
+        Sample { rate: (before.rate + after.rate) / 2.0, p50_ms: (before.p50_ms + after.p50_ms) / 2.0 }
+    }
+
+    pub(super) fn json(self) -> Value {
+        let sample = |sample: Sample| json!({"rate": round(sample.rate), "p50_ms": round(sample.p50_ms)});
+        let Value::Object(mut object) = sample(self.mean()) else { return Value::Null };
+        object.insert("before".to_owned(), sample(self.before));
+        object.insert("after".to_owned(), sample(self.after));
+        Value::Object(object)
+    }
+}
+
+/// What is to be reached.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Goal {
+    /// Not less.
+    AtLeast(f64),
+    /// Not more.
+    AtMost(f64),
+}
+
+impl Goal {
+    /// Whether this reaches it.
+    pub(super) fn is_reached(self, value: f64) -> bool {
+        match self {
+            Self::AtLeast(least) => value >= least,
+            Self::AtMost(most) => value <= most,
+        }
+    }
+}
+
+/// A figure that is compared with a goal.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Check {
+    /// What it is, for people.
+    pub(super) what: String,
+    /// What it is.
+    pub(super) value: f64,
+    /// What it should be; none: only shown.
+    pub(super) goal: Option<Goal>,
+}
+
+impl Check {
+    fn json(&self) -> Value {
+        let goal = match self.goal {
+            None => Value::Null,
+            Some(Goal::AtLeast(least)) => json!({"at_least": least}),
+            Some(Goal::AtMost(most)) => json!({"at_most": most}),
+        };
+        json!({"what": self.what, "value": round(self.value), "goal": goal,
+            "reached": self.goal.map(|goal| goal.is_reached(self.value))})
+    }
+}
+
+/// One measurement, whole.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Report {
+    pub(super) bench: &'static str,
+    /// What a second of it holds: `submissions`, `tasks`.
+    pub(super) unit: &'static str,
+    pub(super) clients: usize,
+    pub(super) seconds: f64,
+    pub(super) rate: f64,
+    pub(super) latency: Option<Latency>,
+    pub(super) references: Vec<(&'static str, Pair)>,
+    pub(super) ratios: Vec<(&'static str, f64)>,
+    pub(super) checks: Vec<Check>,
+    /// Private bytes, by whose.
+    pub(super) memory: Vec<(&'static str, u64)>,
+    pub(super) errors: u64,
+    pub(super) first_error: Option<String>,
+}
+
+impl Report {
+    /// Adds a ratio, and what it should be.
+    pub(super) fn ratio(&mut self, key: &'static str, value: f64, what: &str, goal: Option<Goal>) {
+        self.ratios.push((key, value));
+        self.check(what, value, goal);
+    }
+
+    /// Adds a figure that is no ratio.
+    pub(super) fn check(&mut self, what: &str, value: f64, goal: Option<Goal>) {
+        self.checks.push(Check { what: what.to_owned(), value, goal });
+    }
+
+    /// The object that `--json` prints.
+    pub(super) fn json(&self) -> Value {
+        let map = |pairs: Vec<(&'static str, Value)>| -> Value {
+            Value::Object(
+                pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect::<Map<_, _>>(),
+            )
+        };
+        json!({
+            "bench": self.bench,
+            "clients": self.clients,
+            "seconds": self.seconds,
+            "rate": round(self.rate),
+            "latency_ms": self.latency.map(Latency::json),
+            "references": map(self.references.iter().map(|(key, pair)| (*key, pair.json())).collect()),
+            "ratios": map(self.ratios.iter().map(|(key, ratio)| (*key, json!(round(*ratio)))).collect()),
+            "targets": self.checks.iter().map(Check::json).collect::<Vec<_>>(),
+            "memory": map(self.memory.iter().map(|(key, bytes)| (*key, json!(bytes))).collect()),
+            "errors": self.errors,
+            "first_error": self.first_error,
+        })
+    }
+}
+
+/// A ratio; against nothing it is nothing.
+pub(super) fn ratio(value: f64, reference: f64) -> f64 {
+    if reference > 0.0 { value / reference } else { 0.0 }
+}
+
+fn millis(nanos: u64) -> f64 {
+    super::load::count(nanos) / 1e6
+}
+
+/// Four digits behind the point: more is noise.
+fn round(value: f64) -> f64 {
+    (value * 1e4).round() / 1e4
+}

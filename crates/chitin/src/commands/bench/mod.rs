@@ -1,0 +1,130 @@
+//! `chitin bench`: how fast this is here, beside what it could be: the same load on the bare stack, the same rows in
+//! SQLite alone, the disk's own syncs, processes started without us.
+//!
+//! Every measurement has a gateway of its own, another process of this program, in a folder that goes with it. Nothing
+//! about it is made faster than it is: each answer still waits for the disk.
+
+mod child;
+mod disk;
+mod echo;
+mod figures;
+mod load;
+mod memory;
+mod own;
+mod show;
+mod stop;
+mod submit;
+mod wire;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use self::load::Pace;
+use self::own::Own;
+use self::stop::Stop;
+use self::submit::Keys;
+use crate::failure::Failure;
+use crate::{exit, out};
+
+/// Measure what a gateway does here, beside what it could do
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Each measurement starts a gateway of its own in a temporary folder and removes it. What is measured is mostly the
+disk below that folder: choose it by --dir.
+
+Examples:
+  chitin bench                             all of them
+  chitin bench submit --clients 256        single submissions, 256 at a time
+  chitin bench bulk --seconds 10 --json    for programs
+  chitin bench memory --dir /srv           on the disk that will hold the data")]
+pub(crate) struct Bench {
+    /// What to measure; without it everything, one after the other
+    what: Option<What>,
+    /// Connections, each with one request under way [default: 32 for submit, 2 for bulk, 4 for roundtrip]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    clients: Option<u16>,
+    /// How long each measurement counts; a second before it does not
+    #[arg(long, value_name = "S", default_value = "5", value_parser = seconds)]
+    seconds: f64,
+    /// Below which folder; its disk is what is measured [default: the system's temporary folder]
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Send an Idempotency-Key with each submission
+    #[arg(long)]
+    keys: bool,
+    /// Print one JSON object for each measurement
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum What {
+    /// Single submissions
+    Submit,
+    /// The server that submissions are compared with
+    #[value(hide = true)]
+    EchoServer,
+}
+
+/// What a measurement needs to know.
+#[derive(Debug, Clone)]
+struct Plan {
+    clients: Option<usize>,
+    seconds: f64,
+    dir: PathBuf,
+    keys: Keys,
+    stop: Stop,
+}
+
+impl Plan {
+    /// A second of warm-up, less if there is less to measure.
+    fn pace(&self) -> Pace {
+        let span = Duration::from_secs_f64(self.seconds);
+        Pace { warmup: span.min(Duration::from_secs(1)), span }
+    }
+
+    /// For references that settle at once.
+    fn short(&self) -> Duration {
+        Duration::from_secs_f64(self.seconds).min(Duration::from_secs(1))
+    }
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if (0.1..=3_600.0).contains(&seconds) => Ok(seconds),
+        _ => Err("allowed: a number of seconds from 0.1 to 3600".to_owned()),
+    }
+}
+
+/// Measures what was asked for.
+pub(crate) fn bench(bench: &Bench) -> Result<u8, Failure> {
+    if bench.what == Some(What::EchoServer) {
+        return echo::serve();
+    }
+    let whats = bench.what.map_or_else(|| vec![What::Submit], |what| vec![what]);
+    let dir = bench.dir.clone().unwrap_or_else(std::env::temp_dir);
+    out::remark(&format!("measuring below {} ({})", dir.display(), disk::file_system(&dir)));
+    Own::say_bounds();
+    let clients = bench.clients.map(usize::from);
+    let (seconds, json) = (bench.seconds, bench.json);
+    let keys = if bench.keys { Keys::Sent } else { Keys::Omitted };
+    stop::guarded(move |stop| {
+        let plan = Plan { clients, seconds, dir, keys, stop: stop.clone() };
+        let mut code = 0;
+        for what in whats {
+            let report = match what {
+                What::Submit => submit::measure(&plan)?,
+                What::EchoServer => continue,
+            };
+            if json {
+                out::line(&report.json().to_string())?;
+            } else {
+                out::line(&show::human(&report))?;
+            }
+            if report.errors > 0 {
+                code = exit::OTHER;
+            }
+        }
+        Ok(code)
+    })
+}

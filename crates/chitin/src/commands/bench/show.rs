@@ -1,0 +1,69 @@
+//! A measurement for people: what was reached, beside what it is compared with and what was to be reached.
+
+use super::figures::{Check, Goal, Report};
+
+/// The lines.
+pub(super) fn human(report: &Report) -> String {
+    let mut lines = vec![format!(
+        "{}: {} {}/s, {} clients, {} s, {} errors",
+        report.bench,
+        grouped(report.rate),
+        report.unit,
+        report.clients,
+        report.seconds,
+        report.errors
+    )];
+    if let Some(latency) = &report.latency {
+        lines.push(format!(
+            "  latency     p50 {:.3} ms, p90 {:.3}, p99 {:.3}, p99.9 {:.3}, max {:.3}",
+            latency.p50_ms, latency.p90_ms, latency.p99_ms, latency.p999_ms, latency.max_ms
+        ));
+    }
+    for (key, pair) in &report.references {
+        lines.push(format!(
+            "  {key:<11} {}/s (before {}, after {}), p50 {:.3} ms",
+            grouped(pair.mean().rate),
+            grouped(pair.before.rate),
+            grouped(pair.after.rate),
+            pair.mean().p50_ms
+        ));
+    }
+    for (key, bytes) in &report.memory {
+        lines.push(format!("  {key}: {}", crate::units::show_size(*bytes)));
+    }
+    lines.extend(report.checks.iter().map(check));
+    if let Some(error) = &report.first_error {
+        lines.push(format!("  the first error: {}", crate::text::escape(error)));
+    }
+    lines.join("\n")
+}
+
+fn check(check: &Check) -> String {
+    let verdict = match check.goal {
+        None => String::new(),
+        Some(goal) => {
+            let (word, wanted) = match goal {
+                Goal::AtLeast(least) => ("at least", least),
+                Goal::AtMost(most) => ("at most", most),
+            };
+            format!(
+                " (to reach: {word} {wanted}): {}",
+                if goal.is_reached(check.value) { "ok" } else { "below" }
+            )
+        }
+    };
+    format!("  {:.3} {}{verdict}", check.value, check.what)
+}
+
+/// `12,345`.
+fn grouped(value: f64) -> String {
+    let digits = format!("{value:.0}");
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}

@@ -1,0 +1,145 @@
+//! `chitin bench submit`: single submissions, each answered when it is on disk, against the bare stack under the same
+//! load.
+
+use super::figures::{Goal, Latency, Pair, Report, ratio};
+use super::load::{self, Script, Turn};
+use super::own::Own;
+use super::wire::Target;
+use super::{Plan, disk, echo, memory};
+use crate::failure::Failure;
+
+/// A submission of some 300 bytes, as a script would send it.
+pub(super) const TASK: &str = r#"{"command":["/usr/local/bin/convert-report","--input","/srv/reports/incoming/2026-01-02T03-04-05.csv","--output","/srv/reports/done/2026-01-02.json"],"env":{"REPORT_LOCALE":"de_DE.UTF-8"},"queue":"default","priority":5,"timeout_s":600,"retry":{"max":3,"backoff_s":[60,300,900],"jitter":0.1}}"#;
+
+/// How many digits a key has.
+const KEY_DIGITS: usize = 32;
+
+/// Whether submissions carry an idempotency key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keys {
+    /// Each its own.
+    Sent,
+    /// None.
+    Omitted,
+}
+
+/// Sends the same submission again and again.
+#[derive(Debug)]
+pub(super) struct Submission {
+    bytes: Vec<u8>,
+    /// Where the key's last digits stand, and the key.
+    key: Option<(usize, u64)>,
+}
+
+/// One a client, with keys that never meet.
+pub(super) fn scripts(target: &Target, clients: usize, keys: Keys) -> Vec<Submission> {
+    let script = |client: usize| {
+        let first = u64::try_from(client).unwrap_or(0) << 40;
+        let header = match keys {
+            Keys::Sent => format!("idempotency-key: {first:0KEY_DIGITS$x}\r\n"),
+            Keys::Omitted => String::new(),
+        };
+        let bytes = target.request("POST", "/v1/tasks", &header, TASK.as_bytes());
+        let key = (keys == Keys::Sent).then(|| (bytes.len() - TASK.len() - 4 - KEY_DIGITS, first));
+        Submission { bytes, key }
+    };
+    (0..clients).map(script).collect()
+}
+
+impl Script for Submission {
+    fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    fn answer(&mut self, status: u16, body: &[u8]) -> Turn {
+        if let Some((at, key)) = &mut self.key {
+            *key = key.wrapping_add(1);
+            let digits = format!("{key:0KEY_DIGITS$x}");
+            if let Some(place) = self.bytes.get_mut(*at..*at + KEY_DIGITS) {
+                place.copy_from_slice(digits.as_bytes());
+            }
+        }
+        accepted(status, body)
+    }
+}
+
+/// Only an acceptance counts: a key that was known already would be one that was never stored.
+pub(super) fn accepted(status: u16, body: &[u8]) -> Turn {
+    if status == 202 {
+        Turn::Done
+    } else {
+        Turn::Failed(format!("{status} {}", String::from_utf8_lossy(body)))
+    }
+}
+
+/// Measures.
+pub(super) fn measure(plan: &Plan) -> Result<Report, Failure> {
+    let (stop, pace, clients) = (&plan.stop, plan.pace(), plan.clients.unwrap_or(32));
+    let sync_before = disk::fdatasync(&plan.dir, plan.short(), stop)?;
+    let echo_before = echo::measure(clients, pace, plan.keys, stop)?;
+    let own = Own::start(&plan.dir, &[])?;
+    own.pause()?;
+    let outcome = load::run(own.target().address, scripts(own.target(), clients, plan.keys), pace, stop)?;
+    let after = memory::private_bytes(own.pid())?;
+    drop(own);
+    let echo = Pair { before: echo_before, after: echo::measure(clients, pace, plan.keys, stop)? };
+    let sync = Pair { before: sync_before, after: disk::fdatasync(&plan.dir, plan.short(), stop)? };
+
+    let latency = Latency::of(&outcome.latency);
+    let mut report = Report {
+        bench: "submit",
+        unit: "submissions",
+        clients,
+        seconds: plan.seconds,
+        rate: outcome.rate,
+        latency: Some(latency),
+        references: vec![("echo", echo), ("fdatasync", sync)],
+        memory: vec![("gateway_after_bytes", after)],
+        errors: outcome.errors,
+        first_error: outcome.first_error,
+        ..Report::default()
+    };
+    let goal = match clients {
+        32 => Some(Goal::AtLeast(0.4)),
+        256 => Some(Goal::AtLeast(0.5)),
+        _ => None,
+    };
+    report.ratio("echo", ratio(outcome.rate, echo.mean().rate), "of the bare echo's rate", goal);
+    if clients == 256 {
+        report.check("p99, milliseconds", latency.p99_ms, Some(Goal::AtMost(25.0)));
+    }
+    if clients == 1 {
+        let reference = echo.mean().p50_ms + sync.mean().p50_ms;
+        let what = "p50, of the echo's and fdatasync's together";
+        report.ratio("p50", ratio(latency.p50_ms, reference), what, Some(Goal::AtMost(1.5)));
+    }
+    Ok(report)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_is_another() {
+        let target = Target { address: "127.0.0.1:1".parse().unwrap(), token: "t".to_owned() };
+        let key = |script: &Submission| {
+            let text = String::from_utf8(script.bytes().to_vec()).unwrap();
+            text.split_once("idempotency-key: ").unwrap().1.split_once("\r\n").unwrap().0.to_owned()
+        };
+        let mut scripts = scripts(&target, 2, Keys::Sent);
+        assert_ne!(key(&scripts[0]), key(&scripts[1]));
+        let first = key(&scripts[0]);
+        assert_eq!(scripts[0].answer(202, b""), Turn::Done);
+        assert_ne!(key(&scripts[0]), first);
+        assert_eq!(key(&scripts[0]).len(), KEY_DIGITS);
+        assert_eq!(scripts[0].answer(200, b"x"), Turn::Failed("200 x".to_owned()));
+    }
+
+    #[test]
+    fn a_submission_is_what_it_says() {
+        let task: serde_json::Value = serde_json::from_str(TASK).unwrap();
+        assert!(task.get("tags").is_none());
+        assert!((280..=340).contains(&TASK.len()), "{}", TASK.len());
+    }
+}
