@@ -8,6 +8,7 @@
 //! Invariant: an error is a *no* only when the transaction is known to be rolled back; see [`Verdict`].
 
 mod ballast;
+pub mod bench;
 mod codes;
 mod error;
 mod migrate;

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::figures::{Latency, Sample, ratio};
-use super::load::{count, histogram};
+use super::load::{count, histogram, nanos};
 use super::own::Folder;
 use super::stop::Stop;
 use crate::clock;
@@ -25,10 +25,10 @@ pub(super) fn fdatasync(parent: &Path, span: Duration, stop: &Stop) -> Result<Sa
         stop.check()?;
         let one = clock::now();
         file.write_all(&block).and_then(|()| file.sync_data()).map_err(failed)?;
-        latency.saturating_record(u64::try_from(one.elapsed().as_nanos()).unwrap_or(u64::MAX));
+        latency.saturating_record(nanos(one.elapsed()));
     }
     let rate = ratio(count(latency.len()), begun.elapsed().as_secs_f64());
-    Ok(Sample { rate, p50_ms: Latency::of(&latency).p50_ms })
+    Ok(Sample { rate, p50_ms: Some(Latency::of(&latency).p50_ms) })
 }
 
 /// The file system that holds this, by its type; what syncs are worth depends on it.

@@ -41,14 +41,19 @@ impl Latency {
 pub(super) struct Sample {
     /// Operations a second.
     pub(super) rate: f64,
-    /// Half of them took at most this.
-    pub(super) p50_ms: f64,
+    /// Half of them took at most this; none where only the rate says something.
+    pub(super) p50_ms: Option<f64>,
 }
 
 impl Sample {
+    /// Only a rate.
+    pub(super) fn rate(rate: f64) -> Self {
+        Self { rate, p50_ms: None }
+    }
+
     /// Of a load.
     pub(super) fn of(outcome: &Outcome) -> Self {
-        Self { rate: outcome.rate, p50_ms: Latency::of(&outcome.latency).p50_ms }
+        Self { rate: outcome.rate, p50_ms: Some(Latency::of(&outcome.latency).p50_ms) }
     }
 }
 
@@ -63,11 +68,12 @@ impl Pair {
     /// What is compared with: the mean of both.
     pub(super) fn mean(self) -> Sample {
         let Self { before, after } = self;
-        Sample { rate: (before.rate + after.rate) / 2.0, p50_ms: (before.p50_ms + after.p50_ms) / 2.0 }
+        let p50_ms = before.p50_ms.zip(after.p50_ms).map(|(before, after)| f64::midpoint(before, after));
+        Sample { rate: f64::midpoint(before.rate, after.rate), p50_ms }
     }
 
     pub(super) fn json(self) -> Value {
-        let sample = |sample: Sample| json!({"rate": round(sample.rate), "p50_ms": round(sample.p50_ms)});
+        let sample = |sample: Sample| json!({"rate": round(sample.rate), "p50_ms": sample.p50_ms.map(round)});
         let Value::Object(mut object) = sample(self.mean()) else { return Value::Null };
         object.insert("before".to_owned(), sample(self.before));
         object.insert("after".to_owned(), sample(self.after));

@@ -247,7 +247,7 @@ pub(super) fn histogram() -> Result<Histogram<u64>, Failure> {
         .map_err(|error| Failure::other(format!("no histogram: {error}")))
 }
 
-fn nanos(duration: Duration) -> u64 {
+pub(super) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 

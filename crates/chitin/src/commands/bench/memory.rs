@@ -1,8 +1,89 @@
-//! `chitin bench memory`: what a gateway and a shim hold for themselves alone.
+//! `chitin bench memory`: what a gateway holds for itself alone, idle and with a full queue, and what a shim does.
 
 use std::fs;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
+use super::figures::{Goal, Report};
+use super::load::count;
+use super::own::Own;
+use super::submit::TASK;
+use super::{Plan, bulk};
+use crate::clock;
 use crate::failure::Failure;
+
+const SLEEP: &[u8] = br#"{"command":["/bin/sleep","600"]}"#;
+/// What is to be measured has settled after this.
+const SETTLE: Duration = Duration::from_secs(1);
+/// How long a shim may take to be there.
+const THERE: Duration = Duration::from_secs(10);
+/// In thousands.
+const QUEUED: u32 = 10;
+
+/// Measures.
+pub(super) fn measure(plan: &Plan) -> Result<Report, Failure> {
+    let own = Own::start(&plan.dir, &[])?;
+    settle(plan)?;
+    let idle = private_bytes(own.pid())?;
+    own.call("POST", "/v1/tasks", SLEEP)?;
+    let pid = shim(plan, own.pid())?;
+    settle(plan)?;
+    let shim = private_bytes(pid)?;
+    drop(own);
+
+    let own = Own::start(&plan.dir, &[])?;
+    own.pause()?;
+    for _ in 0..QUEUED {
+        own.call("POST", "/v1/tasks/bulk", &bulk::body(TASK, bulk::TASKS))?;
+        plan.stop.check()?;
+    }
+    settle(plan)?;
+    let queued = private_bytes(own.pid())?;
+    drop(own);
+
+    let memory = vec![("idle_bytes", idle), ("queued_10000_bytes", queued), ("shim_bytes", shim)];
+    let mut report =
+        Report { bench: "memory", clients: 1, seconds: plan.seconds, memory, ..Report::default() };
+    for (what, bytes, most) in [
+        ("MB private to an idle gateway", idle, 20.0),
+        ("MB with 10,000 tasks queued", queued, 50.0),
+        ("MB private to a shim", shim, 1.5),
+    ] {
+        report.check(what, count(bytes) / 1e6, Some(Goal::AtMost(most)));
+    }
+    Ok(report)
+}
+
+fn settle(plan: &Plan) -> Result<(), Failure> {
+    thread::sleep(SETTLE);
+    plan.stop.check()
+}
+
+/// The gateway's first shim, once its command runs.
+fn shim(plan: &Plan, gateway: u32) -> Result<u32, Failure> {
+    let begun = clock::now();
+    while begun.elapsed() < THERE {
+        if let Some((shim, _)) = child(gateway).and_then(|shim| Some((shim, child(shim)?))) {
+            return Ok(shim);
+        }
+        plan.stop.check()?;
+        thread::sleep(Duration::from_millis(10));
+    }
+    Err(Failure::other("no shim was started within 10 s"))
+}
+
+/// A child of a process.
+fn child(parent: u32) -> Option<u32> {
+    let wanted = format!("\nPPid:\t{parent}\n");
+    let pids =
+        fs::read_dir("/proc").ok()?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let is_child = |pid: &u32| {
+        let status = fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("status"));
+        status.is_ok_and(|status| status.contains(&wanted))
+    };
+    pids.into_iter().find(is_child)
+}
 
 /// Bytes of a process that nobody shares.
 pub(super) fn private_bytes(pid: u32) -> Result<u64, Failure> {
@@ -18,4 +99,17 @@ fn private(rollup: &str) -> u64 {
         value.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()
     };
     rollup.lines().filter_map(kilobytes).sum::<u64>().saturating_mul(1_024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn private_memory_is_the_clean_and_the_dirty() {
+        let rollup = "00400000-7ffc ---p 00000000 00:00 0 [rollup]\nRss:                1000 kB\n\
+             Shared_Clean:        500 kB\nPrivate_Clean:        96 kB\nPrivate_Dirty:       404 kB\n";
+        assert_eq!(private(rollup), 500 * 1_024);
+        assert!(private_bytes(std::process::id()).unwrap() > 100_000);
+    }
 }

@@ -4,14 +4,19 @@
 //! Every measurement has a gateway of its own, another process of this program, in a folder that goes with it. Nothing
 //! about it is made faster than it is: each answer still waits for the disk.
 
+mod bulk;
 mod child;
+mod commands;
 mod disk;
 mod echo;
 mod figures;
 mod load;
 mod memory;
 mod own;
+mod roundtrip;
 mod show;
+mod spawn;
+mod sqlite;
 mod stop;
 mod submit;
 mod wire;
@@ -61,10 +66,20 @@ pub(crate) struct Bench {
 enum What {
     /// Single submissions
     Submit,
+    /// Submissions of a thousand tasks each
+    Bulk,
+    /// Commands run, two at a time
+    Commands,
+    /// From a submission to its result
+    Roundtrip,
+    /// Memory of a gateway and of a shim
+    Memory,
     /// The server that submissions are compared with
     #[value(hide = true)]
     EchoServer,
 }
+
+const ALL: [What; 5] = [What::Submit, What::Bulk, What::Commands, What::Roundtrip, What::Memory];
 
 /// What a measurement needs to know.
 #[derive(Debug, Clone)]
@@ -101,7 +116,7 @@ pub(crate) fn bench(bench: &Bench) -> Result<u8, Failure> {
     if bench.what == Some(What::EchoServer) {
         return echo::serve();
     }
-    let whats = bench.what.map_or_else(|| vec![What::Submit], |what| vec![what]);
+    let whats = bench.what.map_or_else(|| ALL.to_vec(), |what| vec![what]);
     let dir = bench.dir.clone().unwrap_or_else(std::env::temp_dir);
     out::remark(&format!("measuring below {} ({})", dir.display(), disk::file_system(&dir)));
     Own::say_bounds();
@@ -114,6 +129,10 @@ pub(crate) fn bench(bench: &Bench) -> Result<u8, Failure> {
         for what in whats {
             let report = match what {
                 What::Submit => submit::measure(&plan)?,
+                What::Bulk => bulk::measure(&plan)?,
+                What::Commands => commands::measure(&plan)?,
+                What::Roundtrip => roundtrip::measure(&plan)?,
+                What::Memory => memory::measure(&plan)?,
                 What::EchoServer => continue,
             };
             if json {

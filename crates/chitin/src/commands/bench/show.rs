@@ -4,15 +4,14 @@ use super::figures::{Check, Goal, Report};
 
 /// The lines.
 pub(super) fn human(report: &Report) -> String {
-    let mut lines = vec![format!(
-        "{}: {} {}/s, {} clients, {} s, {} errors",
-        report.bench,
-        grouped(report.rate),
-        report.unit,
-        report.clients,
-        report.seconds,
-        report.errors
-    )];
+    let Report { bench, unit, clients, seconds, errors, .. } = report;
+    let mut lines = vec![match unit {
+        &"" => format!("{bench}: {errors} errors"),
+        unit => format!(
+            "{bench}: {} {unit}/s, {clients} clients, {seconds} s, {errors} errors",
+            grouped(report.rate)
+        ),
+    }];
     if let Some(latency) = &report.latency {
         lines.push(format!(
             "  latency     p50 {:.3} ms, p90 {:.3}, p99 {:.3}, p99.9 {:.3}, max {:.3}",
@@ -21,11 +20,11 @@ pub(super) fn human(report: &Report) -> String {
     }
     for (key, pair) in &report.references {
         lines.push(format!(
-            "  {key:<11} {}/s (before {}, after {}), p50 {:.3} ms",
+            "  {key:<11} {}/s (before {}, after {}){}",
             grouped(pair.mean().rate),
             grouped(pair.before.rate),
             grouped(pair.after.rate),
-            pair.mean().p50_ms
+            pair.mean().p50_ms.map(|ms| format!(", p50 {ms:.3} ms")).unwrap_or_default()
         ));
     }
     for (key, bytes) in &report.memory {

@@ -5,7 +5,7 @@ use super::figures::{Goal, Latency, Pair, Report, ratio};
 use super::load::{self, Script, Turn};
 use super::own::Own;
 use super::wire::Target;
-use super::{Plan, disk, echo, memory};
+use super::{Plan, disk, echo, memory, sqlite};
 use crate::failure::Failure;
 
 /// A submission of some 300 bytes, as a script would send it.
@@ -76,6 +76,7 @@ pub(super) fn accepted(status: u16, body: &[u8]) -> Turn {
 pub(super) fn measure(plan: &Plan) -> Result<Report, Failure> {
     let (stop, pace, clients) = (&plan.stop, plan.pace(), plan.clients.unwrap_or(32));
     let sync_before = disk::fdatasync(&plan.dir, plan.short(), stop)?;
+    let sqlite_before = sqlite::rate(plan, 1)?;
     let echo_before = echo::measure(clients, pace, plan.keys, stop)?;
     let own = Own::start(&plan.dir, &[])?;
     own.pause()?;
@@ -84,6 +85,7 @@ pub(super) fn measure(plan: &Plan) -> Result<Report, Failure> {
     drop(own);
     let echo = Pair { before: echo_before, after: echo::measure(clients, pace, plan.keys, stop)? };
     let sync = Pair { before: sync_before, after: disk::fdatasync(&plan.dir, plan.short(), stop)? };
+    let sqlite = Pair { before: sqlite_before, after: sqlite::rate(plan, 1)? };
 
     let latency = Latency::of(&outcome.latency);
     let mut report = Report {
@@ -93,7 +95,7 @@ pub(super) fn measure(plan: &Plan) -> Result<Report, Failure> {
         seconds: plan.seconds,
         rate: outcome.rate,
         latency: Some(latency),
-        references: vec![("echo", echo), ("fdatasync", sync)],
+        references: vec![("echo", echo), ("fdatasync", sync), ("sqlite", sqlite)],
         memory: vec![("gateway_after_bytes", after)],
         errors: outcome.errors,
         first_error: outcome.first_error,
@@ -109,7 +111,7 @@ pub(super) fn measure(plan: &Plan) -> Result<Report, Failure> {
         report.check("p99, milliseconds", latency.p99_ms, Some(Goal::AtMost(25.0)));
     }
     if clients == 1 {
-        let reference = echo.mean().p50_ms + sync.mean().p50_ms;
+        let reference = echo.mean().p50_ms.unwrap_or(0.0) + sync.mean().p50_ms.unwrap_or(0.0);
         let what = "p50, of the echo's and fdatasync's together";
         report.ratio("p50", ratio(latency.p50_ms, reference), what, Some(Goal::AtMost(1.5)));
     }
