@@ -409,8 +409,8 @@ impl Tx for ModelTx<'_> {
         let over = bulk.filter(|(_, it)| it.forget_at_ms.is_none());
         let over = over.filter(|(_, it)| it.row.ids.iter().all(|id| state.is_over(id)));
         let over: Vec<Seq> = over.map(|(seq, _)| *seq).take(limit).collect();
-        for seq in over {
-            if let Some(submission) = self.state.submissions.get_mut(&seq) {
+        for seq in &over {
+            if let Some(submission) = self.state.submissions.get_mut(seq) {
                 submission.forget_at_ms = Some(now_ms.saturating_add(keep_ms));
             }
         }
@@ -420,7 +420,7 @@ impl Tx for ModelTx<'_> {
         for seq in &forgotten {
             self.state.submissions.remove(seq);
         }
-        Ok(forgotten.len())
+        Ok(over.len().max(forgotten.len()))
     }
 
     fn ended_before(&mut self, wall_ms: i64, limit: usize) -> Stored<Vec<(Seq, TaskId, u64)>> {

@@ -164,8 +164,8 @@ pub trait Tx {
         ended: Option<(TaskState, i64)>,
     ) -> Result<(), Self::Error>;
 
-    /// Gives submissions of several tasks, all of which have ended, their `forget_at_ms`; then forgets submissions whose time has
-    /// come. Each at most `limit` rows. Returns how many were forgotten.
+    /// Gives submissions of several tasks, all of which have ended, their time to be forgotten; then forgets those whose
+    /// time has come. Each at most `limit` rows. Returns the larger of the two counts: at `limit` there may be more.
     ///
     /// # Errors
     /// The store's.

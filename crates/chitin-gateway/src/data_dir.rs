@@ -5,8 +5,14 @@ use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use crate::{GatewayError, chance};
+
+/// A lock that is held this long is a gateway's.
+const LOCK_TRIES: u32 = 10;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// Names in a data directory; unknown ones beside them are left alone.
 pub(crate) mod names {
@@ -43,7 +49,7 @@ impl DataDir {
             .mode(0o600)
             .open(&lock_path)
             .map_err(fail("open the lock of"))?;
-        match lock.try_lock() {
+        match lock_soon(&lock) {
             Ok(()) => {}
             Err(fs::TryLockError::WouldBlock) => {
                 return Err(GatewayError::AlreadyRunning {
@@ -105,6 +111,17 @@ impl DataDir {
         fs::rename(&draft, self.path.join(name))?;
         self.folder.sync_all()
     }
+}
+
+/// Whoever only looks whether a gateway runs holds the lock for an instant.
+fn lock_soon(lock: &File) -> Result<(), fs::TryLockError> {
+    for _ in 0..LOCK_TRIES {
+        match lock.try_lock() {
+            Err(fs::TryLockError::WouldBlock) => thread::sleep(LOCK_PAUSE),
+            other => return other,
+        }
+    }
+    lock.try_lock()
 }
 
 fn read_pid(path: &Path) -> Option<u32> {

@@ -226,10 +226,17 @@ impl WriterLoop {
 
     /// Runs until it is told to stop. Outputs go to `world`.
     pub(crate) fn spawn(mut self, world: World) -> std::io::Result<JoinHandle<()>> {
+        // Before anything else runs: whoever sweeps leftovers must know what is under way.
+        let boot = std::mem::take(&mut self.released);
+        world.release(boot, &mut VecDeque::new());
         thread::Builder::new().name("chitin-writer".to_owned()).spawn(move || {
-            let boot = std::mem::take(&mut self.released);
-            world.release(boot, &mut VecDeque::new());
-            while self.turn(&world) {}
+            let life = std::panic::AssertUnwindSafe(|| while self.turn(&world) {});
+            if std::panic::catch_unwind(life).is_err() {
+                // A gateway without its writer could only refuse; a new life builds everything anew from the store.
+                tracing::error!("the writer panicked; the gateway ends");
+                crate::logs::flush();
+                std::process::exit(70);
+            }
         })
     }
 

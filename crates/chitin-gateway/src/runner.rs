@@ -65,6 +65,7 @@ impl Wishes {
 #[derive(Debug, Default)]
 pub(crate) struct Hub {
     attempts: Mutex<HashMap<(Seq, AttemptNo), Arc<Wishes>>>,
+    voids: Mutex<HashMap<(Seq, AttemptNo), u32>>,
     putting_back: AtomicBool,
 }
 
@@ -90,6 +91,9 @@ impl Hub {
         if let Some(wishes) = self.get(key) {
             wishes.raise(&wishes.settled);
             self.with(|attempts| attempts.remove(&(key.seq, key.attempt)));
+            if let Ok(mut voids) = self.voids.lock() {
+                voids.remove(&(key.seq, key.attempt));
+            }
         }
     }
 
@@ -102,6 +106,21 @@ impl Hub {
         for wishes in all {
             wishes.raise(&wishes.end);
         }
+    }
+
+    /// Whether the attempt of this name, `<task>.<attempt>`, is not settled yet.
+    pub(crate) fn is_under_way(&self, name: &str) -> bool {
+        let is_it = |key: &AttemptKey| format!("{}.{}", key.id, key.attempt.0) == name;
+        self.with(|attempts| attempts.values().any(|wishes| is_it(&wishes.key))).unwrap_or(true)
+    }
+
+    /// How often this attempt was voided before; counts this time.
+    fn voided_before(&self, key: AttemptKey) -> u32 {
+        let Ok(mut voids) = self.voids.lock() else { return 0 };
+        let count = voids.entry((key.seq, key.attempt)).or_default();
+        let before = *count;
+        *count = count.saturating_add(1);
+        before
     }
 
     pub(crate) fn is_putting_back(&self) -> bool {

@@ -14,7 +14,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chitin_core::Dispatch;
-use chitin_store::{Ballast, Commit, Reader, SpoolVerdict, StoreError, StoreOptions, TokenRow, Writer};
+use chitin_shim::groups::Tier;
+use chitin_store::{
+    Ballast, Commit, NoReason, Reader, SpoolVerdict, StoreError, StoreOptions, TokenRow, Verdict, Writer,
+};
 use sha2::{Digest, Sha256};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::Runtime;
@@ -36,8 +39,6 @@ use crate::{Config, GatewayError, Options, Ready, chance, config, logs};
 
 /// Answers under way when the gateway stops get this long.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
-/// Given away when the disk is full, so that what runs can still be recorded (R5.3).
-const BALLAST_BYTES: u64 = 16_000_000;
 /// Leftover folders are looked for this often.
 const SWEEP_FOLDERS: Duration = Duration::from_secs(600);
 /// How often a stopping gateway looks whether all has ended.
@@ -91,10 +92,17 @@ impl Life {
 
         let database = data.join(names::DATABASE);
         let store_options = StoreOptions::new(store_id(), &limits);
-        let mut writer = Writer::open(&database, &store_options)?;
+        let ballast = Ballast::new(&data.join("chitin.ballast"), Ballast::DEFAULT_BYTES);
+        let mut writer = match Writer::open(&database, &store_options) {
+            // A full disk: what was kept back makes room to begin.
+            Err(error) if error.verdict() == Verdict::No(NoReason::Full) => {
+                ballast.release()?;
+                Writer::open(&database, &store_options)?
+            }
+            other => other?,
+        };
         let instance: String = writer.store_id().iter().take(6).map(|byte| format!("{byte:02x}")).collect();
         let tokens = admit_token(&mut writer, data)?;
-        let ballast = Ballast::new(&data.join("chitin.ballast"), BALLAST_BYTES);
         if let Err(error) = ballast.ensure() {
             tracing::warn!(error = %chain(&error), "there is no room for the ballast");
         }
@@ -110,8 +118,7 @@ impl Life {
             Arc::clone(engine.status()),
         )?;
 
-        let tier = chitin_shim::groups::detect();
-        tier.prepare(&instance).map_err(|error| system("make control groups")(io::Error::other(error)))?;
+        let tier = tier(&instance);
         let (stop_sender, stop_receiver) = watch::channel(false);
         let tasks = Tasks::new(runtime.handle().clone(), stop_receiver);
         let readers = Readers::new(database, store_options, limits.readers);
@@ -247,6 +254,23 @@ fn find_shim() -> Result<PathBuf, GatewayError> {
     let own = own.to_string_lossy().trim_end_matches(" (deleted)").to_owned();
     let path = PathBuf::from(own).with_file_name("chitin-shim");
     if path.is_file() { Ok(path) } else { Err(GatewayError::NoShim { path }) }
+}
+
+/// The best means of keeping process trees together that works here.
+fn tier(instance: &str) -> Tier {
+    let tier = chitin_shim::groups::detect();
+    match tier.prepare(instance) {
+        Ok(()) => tier,
+        Err(error) => {
+            let error = chain(&error);
+            tracing::warn!(
+                error,
+                tier = tier.name(),
+                "control groups cannot be made; limits are best effort"
+            );
+            Tier::Rlimit
+        }
+    }
 }
 
 fn store_id() -> [u8; 16] {
@@ -390,6 +414,11 @@ fn sweep_folders(context: &Context, janitor: &Janitor) -> Result<(), String> {
             SpoolVerdict::EndedRemove => janitor.remove(Removal::Attempt { id, attempt, keep_logs: false }),
             SpoolVerdict::Unknown => janitor.remove(Removal::Task { id }),
         }
+    }
+    // A group of an attempt that is not under way was left by a shim that was killed.
+    let swept = context.tier.sweep(&context.instance, &|name| context.hub.is_under_way(name));
+    if swept > 0 {
+        tracing::info!(groups = swept, "leftover control groups were removed");
     }
     Ok(())
 }

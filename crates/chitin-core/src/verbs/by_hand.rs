@@ -23,7 +23,7 @@ impl Core {
         match row.state {
             TaskState::Scheduled(_) | TaskState::Queued | TaskState::Paused => {
                 row.cancel_requested = true;
-                _ = self.transition(now, &mut row, Event::Cancelled, tx)?;
+                self.transition(now, &mut row, Event::Cancelled, tx)?;
             }
             TaskState::Running if !row.cancel_requested => {
                 let lease = tx.load_attempt(row.seq, row.attempt)?;
@@ -77,7 +77,7 @@ impl Core {
                         row.due = None;
                         row.expires = Some(Deadline::after(now, row.policy.ttl_ms));
                         tx.submission_ended(row.seq, None)?;
-                        _ = self.transition(now, &mut row, Event::Retried, tx)?;
+                        self.transition(now, &mut row, Event::Retried, tx)?;
                         Answer::Done
                     }
                 }

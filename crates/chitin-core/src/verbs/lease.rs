@@ -2,9 +2,7 @@
 //! started; kill -9 after the commit leaves an attempt without a claim, which recovery voids and starts again.
 
 use crate::core::new_token;
-use crate::{
-    AttemptKey, AttemptRow, Core, Dice, Event, KeptLogs, Now, Output, Seq, StartOrder, TaskState, Token, Tx,
-};
+use crate::{AttemptKey, AttemptRow, Core, Dice, Event, KeptLogs, Now, Output, Seq, StartOrder, Token, Tx};
 
 impl Core {
     pub(crate) fn lease<T: Tx>(
@@ -41,17 +39,12 @@ impl Core {
         seq: Seq,
         tx: &mut T,
     ) -> Result<(), T::Error> {
-        let Some(mut row) = tx.load_task(seq)? else {
-            debug_assert!(false, "a queued task has no row");
-            return Ok(());
-        };
+        let mut row = self.indexed(seq, tx)?;
         row.attempt = row.attempt.next();
         row.started_at_ms = Some(now.wall_ms);
         row.expires = None;
         let token = new_token(dice);
-        if self.transition(now, &mut row, Event::Leased, tx)? != Ok(TaskState::Running) {
-            return Ok(());
-        }
+        self.transition(now, &mut row, Event::Leased, tx)?;
         tx.insert_attempt(&AttemptRow {
             seq,
             attempt: row.attempt,
@@ -93,9 +86,7 @@ impl Core {
         lease.boot = self.boot;
         lease.leased_at_ms = now.wall_ms;
         tx.update_attempt(&lease)?;
-        if self.transition(now, &mut row, Event::Voided, tx)?.is_err() {
-            return Ok(());
-        }
+        self.transition(now, &mut row, Event::Voided, tx)?;
         self.out(Output::Start(StartOrder { attempt: AttemptKey { token, ..attempt }, policy: row.policy }));
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! lease: never more than there are slots, only what is committed, and an attempt that never started costs nothing.
 
 use super::*;
+use crate::TaskState;
 use crate::testing::*;
 use crate::{AttemptNo, CommitOutcome, Dispatch, Input, Limits, Outcome};
 

@@ -10,26 +10,20 @@ mod sweep;
 mod timers;
 
 use crate::hot::OpenTask;
-use crate::{Core, Event, Illegal, Now, Output, TaskRow, TaskState, Tx, next};
+use crate::{Core, Event, Now, Output, Seq, TaskRow, Tx, next};
 
 impl Core {
     /// Moves a loaded task through the lifecycle and stores it: the one way any task changes its state.
     ///
-    /// A pair of state and event that [`next`] calls illegal is a bug in whoever called: the row is left alone.
+    /// A pair of state and event that [`next`] calls illegal is a broken invariant; see [`broken`].
     pub(crate) fn transition<T: Tx>(
         &mut self,
         now: &Now,
         row: &mut TaskRow,
         event: Event,
         tx: &mut T,
-    ) -> Result<Result<TaskState, Illegal>, T::Error> {
-        let state = match next(row.state, event) {
-            Ok(state) => state,
-            Err(illegal) => {
-                debug_assert!(false, "{illegal}");
-                return Ok(Err(illegal));
-            }
-        };
+    ) -> Result<(), T::Error> {
+        let state = next(row.state, event).unwrap_or_else(|illegal| broken(&illegal));
         row.state = state;
         row.owner_epoch = self.epoch;
         if state.has_ended() {
@@ -42,8 +36,22 @@ impl Core {
         tx.update_task(row)?;
         self.hot.put(row.seq, OpenTask::of(row, now));
         self.out(Output::Changed { id: row.id, state });
-        Ok(Ok(state))
+        Ok(())
     }
+
+    /// The row of a task that the index speaks of.
+    fn indexed<T: Tx>(&mut self, seq: Seq, tx: &mut T) -> Result<TaskRow, T::Error> {
+        Ok(tx
+            .load_task(seq)?
+            .unwrap_or_else(|| broken(&"the index speaks of a task that the store does not have")))
+    }
+}
+
+/// A broken invariant: going on would decide from an index that is wrong. The process ends, and the next life builds
+/// the index anew from what is committed.
+#[expect(clippy::panic, reason = "our own bug, not the world's: nothing is left to handle")]
+fn broken(what: &dyn std::fmt::Display) -> ! {
+    panic!("broken invariant: {what}")
 }
 
 /// What an ended task keeps on disk.

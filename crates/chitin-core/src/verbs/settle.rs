@@ -95,7 +95,7 @@ impl Core {
             row.retries = row.retries.saturating_add(1);
             row.due = Some(Due::After(Deadline::after(now, wait_ms)));
         }
-        _ = self.transition(now, &mut row, verdict.event, tx)?;
+        self.transition(now, &mut row, verdict.event, tx)?;
         self.out(Output::Settled { attempt, keep_logs });
         Ok(())
     }
@@ -141,7 +141,7 @@ impl Core {
         lease.error = Some("cancelled before it started".to_owned());
         tx.update_attempt(&lease)?;
         let attempt = AttemptKey { seq: row.seq, id: row.id, attempt: lease.attempt, token: lease.token };
-        _ = self.transition(now, &mut row, Event::Cancelled, tx)?;
+        self.transition(now, &mut row, Event::Cancelled, tx)?;
         self.out(Output::Settled { attempt, keep_logs: false });
         Ok(())
     }

@@ -9,14 +9,12 @@ const MOST: usize = 256;
 impl Core {
     pub(crate) fn due_and_expired<T: Tx>(&mut self, now: &Now, tx: &mut T) -> Result<(), T::Error> {
         for seq in self.hot.expired(now, MOST) {
-            if let Some(mut row) = tx.load_task(seq)? {
-                _ = self.transition(now, &mut row, Event::Expired, tx)?;
-            }
+            let mut row = self.indexed(seq, tx)?;
+            self.transition(now, &mut row, Event::Expired, tx)?;
         }
         for seq in self.hot.due(now, MOST) {
-            if let Some(mut row) = tx.load_task(seq)? {
-                _ = self.transition(now, &mut row, Event::Due, tx)?;
-            }
+            let mut row = self.indexed(seq, tx)?;
+            self.transition(now, &mut row, Event::Due, tx)?;
         }
         Ok(())
     }

@@ -42,17 +42,20 @@ impl Checkpoints {
             let mut worked_off = 0;
             while !stopped.load(Ordering::Relaxed) {
                 thread::park_timeout(pause);
-                let bytes = std::fs::metadata(&log).map_or(0, |meta| meta.len());
-                status.set_log_bytes(bytes, cap_bytes);
                 pause = LOOK_IDLE;
+                // The file keeps its length when the log in it begins anew: what stands in it, the checkpoint tells.
+                let bytes = std::fs::metadata(&log).map_or(0, |meta| meta.len());
                 if bytes < WORTH_BYTES {
+                    status.set_log_bytes(bytes, cap_bytes);
                     continue;
                 }
                 match checkpointer.passive() {
-                    Ok(state) if state.checkpointed_frames == worked_off => {}
                     Ok(state) => {
-                        worked_off = state.checkpointed_frames;
-                        pause = LOOK_EVERY;
+                        status.set_log_bytes(state.bytes, cap_bytes);
+                        if state.checkpointed_frames != worked_off {
+                            worked_off = state.checkpointed_frames;
+                            pause = LOOK_EVERY;
+                        }
                     }
                     Err(error) => {
                         tracing::warn!(error = %chain(&error), "a checkpoint failed; the next one tries again");

@@ -21,7 +21,7 @@ use tokio::sync::mpsc::Sender;
 
 use self::order::Cursor;
 use self::source::Source;
-use self::wire::{Form, ReceiverBody};
+use self::wire::{CutShort, Form, ReceiverBody};
 use super::problem::{Answered, Oops};
 use super::tasks::{query, unknown_parameter};
 use super::{Shared, lookup};
@@ -74,7 +74,7 @@ pub(crate) async fn get(State(face): State<Shared>, Path(id): Path<String>, uri:
         let form = Form { framed: wanted.framed };
         tokio::select! {
             () = feed(&shared, task, detail, wanted, form, &sender) => {}
-            () = shared.tasks.stopped() => {}
+            () = shared.tasks.stopped() => drop(sender.send(Err(CutShort)).await),
             () = sender.closed() => {}
         }
         drop(place);
@@ -130,7 +130,7 @@ async fn feed(
     mut detail: TaskDetail,
     wanted: Wanted,
     form: Form,
-    sender: &Sender<Bytes>,
+    sender: &Sender<Result<Bytes, CutShort>>,
 ) {
     let watch = face.waiters.watch(task);
     let mut number = wanted.attempt.unwrap_or(detail.row.attempt.0);
@@ -215,7 +215,7 @@ async fn drain(
     cursor: &mut Cursor,
     wanted: Wanted,
     form: Form,
-    sender: &Sender<Bytes>,
+    sender: &Sender<Result<Bytes, CutShort>>,
 ) -> Option<bool> {
     let ended = attempt.outcome.is_some();
     let source = match (ended, attempt.logs) {
@@ -261,6 +261,6 @@ async fn drain(
     }
 }
 
-async fn send(sender: &Sender<Bytes>, bytes: Bytes) -> bool {
-    bytes.is_empty() || sender.send(bytes).await.is_ok()
+async fn send(sender: &Sender<Result<Bytes, CutShort>>, bytes: Bytes) -> bool {
+    bytes.is_empty() || sender.send(Ok(bytes)).await.is_ok()
 }

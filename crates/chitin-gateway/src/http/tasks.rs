@@ -110,6 +110,7 @@ pub(crate) async fn list(State(face): State<Shared>, uri: Uri) -> Answered {
 /// Comma-separated states; `open` and `ended` stand for all of their kind.
 fn states(text: &str) -> Result<StateFilter, Oops> {
     match text {
+        // One index serves each of these.
         "open" => return Ok(StateFilter::Open),
         "ended" => return Ok(StateFilter::Ended),
         _ => {}
@@ -117,7 +118,7 @@ fn states(text: &str) -> Result<StateFilter, Oops> {
     let mut wanted = Vec::new();
     for word in text.split(',') {
         let matching: Vec<TaskState> =
-            TaskState::ALL.into_iter().filter(|state| state.as_str() == word).collect();
+            TaskState::ALL.into_iter().filter(|state| matches(*state, word)).collect();
         if matching.is_empty() {
             return Err(Oops::invalid(
                 "state",
@@ -127,6 +128,10 @@ fn states(text: &str) -> Result<StateFilter, Oops> {
         wanted.extend(matching);
     }
     Ok(StateFilter::These(wanted))
+}
+
+fn matches(state: TaskState, word: &str) -> bool {
+    state.as_str() == word || word == if state.has_ended() { "ended" } else { "open" }
 }
 
 /// A query's parameters, each at most once.

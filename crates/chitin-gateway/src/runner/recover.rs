@@ -14,7 +14,7 @@ use std::thread;
 use std::time::Duration;
 
 use chitin_core::{AttemptEnd, AttemptKey, Input, Outcome, Produced};
-use chitin_proto::shim::ExitReport;
+use chitin_proto::shim::{Claim, ExitReport, ResourceLimits};
 use chitin_shim::recover::{Found, Voided, connect, probe, void};
 
 use super::{Context, attempt};
@@ -26,6 +26,10 @@ use crate::tasks::TaskKind;
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// Looks before the attempt is handed to the end of the line, so that one stuck shim holds up no other.
 const LOOKS: u32 = 50;
+
+/// One more of these for each void of the same attempt, up to so many: half a minute.
+const VOID_PAUSE: Duration = Duration::from_millis(250);
+const VOID_PAUSES: u32 = 120;
 
 pub(super) fn recover(context: &Arc<Context>, key: AttemptKey, same_boot: bool) {
     for _ in 0..LOOKS {
@@ -63,8 +67,8 @@ fn look(context: &Arc<Context>, key: AttemptKey, same_boot: bool) -> std::io::Re
         Found::Dead { record: Some(report), .. } | Found::OtherBoot { record: Some(report), .. } => {
             recorded(context, key, report);
         }
-        Found::Dead { record: None, .. } => {
-            if !end_tree(context, key) {
+        Found::Dead { record: None, claim } => {
+            if !end_tree(context, key, &claim) {
                 return Ok(false);
             }
             lost(context, key, Outcome::WorkerLost, "its shim was killed; what it had started was ended");
@@ -74,8 +78,15 @@ fn look(context: &Arc<Context>, key: AttemptKey, same_boot: bool) -> std::io::Re
     Ok(true)
 }
 
+/// The first time at once: nothing was wrong but that the gateway ended. A start that is voided again and again (no
+/// memory for a process) waits longer each time.
 fn voided(context: &Arc<Context>, key: AttemptKey) {
-    report(context, Input::Voided { attempt: key });
+    let wait = VOID_PAUSE.saturating_mul(context.hub.voided_before(key).min(VOID_PAUSES));
+    let shared = Arc::clone(context);
+    context.tasks.spawn(TaskKind::Attempt, async move {
+        tokio::time::sleep(wait).await;
+        _ = shared.engine.insist(0, Input::Voided { attempt: key }).await;
+    });
 }
 
 fn recorded(context: &Arc<Context>, key: AttemptKey, report: ExitReport) {
@@ -86,17 +97,20 @@ fn recorded(context: &Arc<Context>, key: AttemptKey, report: ExitReport) {
     });
 }
 
-/// Whatever the killed shim had started must be gone before the task may run again.
-fn end_tree(context: &Context, key: AttemptKey) -> bool {
+/// Whatever the killed shim had started must be gone before the task may run again. Where that is, its claim says: this
+/// gateway may make its groups elsewhere.
+fn end_tree(context: &Context, key: AttemptKey, claim: &Claim) -> bool {
     let task = key.id.to_string();
-    // Which groups there are depends on the limits the task had; ending looks at all of them.
-    let all =
-        chitin_proto::shim::ResourceLimits { memory_bytes: Some(1), pids: Some(1), cpu_millis: Some(1) };
-    let isolation = context.tier.isolation(&context.instance, &task, key.attempt.0, &all);
+    let limits = ResourceLimits { memory_bytes: Some(1), pids: Some(1), cpu_millis: Some(1) };
+    let isolation = match &claim.shim {
+        Some(shim) => shim.isolation.clone(),
+        None => context.tier.isolation(&context.instance, &task, key.attempt.0, &limits),
+    };
     match chitin_shim::tree::end(&isolation, &task, key.attempt.0) {
         Ok(_) => true,
         Err(error) => {
-            tracing::warn!(task.id = %key.id, attempt = key.attempt.0, error = %chain(&error), "a dead shim's tree does not end yet");
+            let error = chain(&error);
+            tracing::warn!(task.id = %key.id, attempt = key.attempt.0, error, "a dead shim's tree does not end yet");
             false
         }
     }

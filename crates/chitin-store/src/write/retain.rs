@@ -93,6 +93,7 @@ pub(crate) fn sweep_submissions(
     rows: usize,
 ) -> Result<usize, StoreError> {
     const STEP: &str = "sweep_submissions";
-    execute(conn, DATE_SEVERAL, STEP, params![now_ms.saturating_add(keep_ms), limit(rows)])?;
-    execute(conn, FORGET, STEP, params![now_ms, limit(rows)])
+    let dated = execute(conn, DATE_SEVERAL, STEP, params![now_ms.saturating_add(keep_ms), limit(rows)])?;
+    let forgotten = execute(conn, FORGET, STEP, params![now_ms, limit(rows)])?;
+    Ok(dated.max(forgotten))
 }

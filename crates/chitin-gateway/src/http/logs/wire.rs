@@ -51,16 +51,21 @@ fn frame(kind: u8, payload: &[u8]) -> Bytes {
 }
 
 /// A response body fed through a bounded channel.
-pub(super) struct ReceiverBody(pub(super) Receiver<Bytes>);
+pub(super) struct ReceiverBody(pub(super) Receiver<Result<Bytes, CutShort>>);
+
+/// The gateway stops before the log has ended: the body breaks off, so that nobody takes it for whole.
+#[derive(Debug, thiserror::Error)]
+#[error("the gateway stops; ask its successor for the rest")]
+pub(super) struct CutShort;
 
 impl http_body::Body for ReceiverBody {
     type Data = Bytes;
-    type Error = std::convert::Infallible;
+    type Error = CutShort;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        self.0.poll_recv(context).map(|piece| piece.map(|bytes| Ok(Frame::data(bytes))))
+        self.0.poll_recv(context).map(|piece| piece.map(|bytes| bytes.map(Frame::data)))
     }
 }
