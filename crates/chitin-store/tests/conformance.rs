@@ -3,6 +3,10 @@
 //! A scenario says what holds for whoever implements the trait; what is SQLite's own stands in the other test files.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
+#[path = "conformance/keys.rs"]
+mod keys;
+#[path = "conformance/retention.rs"]
+mod retention;
 mod rows;
 
 use std::fmt::Debug;
@@ -14,6 +18,9 @@ use chitin_core::{
 };
 use chitin_store::{Commit, StoreOptions, WriteTx, Writer};
 use rows::*;
+
+use self::keys::*;
+use self::retention::*;
 
 /// A store, as a scenario sees it.
 trait StoreUnderTest {
@@ -379,171 +386,6 @@ fn a_rolled_back_transaction_leaves_nothing<S: StoreUnderTest>() {
         assert_eq!(tx.queues().unwrap().len(), 1);
     });
     assert_eq!(change(&mut store, |tx| tx.begin_epoch("boot y").unwrap()).0, Epoch(2));
-}
-
-fn a_key_is_found_in_its_own_scope_alone<S: StoreUnderTest>() {
-    let mut store = begun::<S>();
-    insert_all(&mut store, [1, 2]);
-    remember(&mut store, &submission(1, 2, "k"));
-    let found = prior(&mut store, "k").unwrap();
-    assert_eq!((found.first_seq, found.ids), (Seq(1), vec![id(1), id(2)]));
-    assert_eq!((found.body_sha256, found.ended_state), ([7; 32], None));
-    assert_eq!(prior(&mut store, "K"), None);
-    look(&mut store, |tx| {
-        assert_eq!(tx.find_submission(PrincipalId(4), "POST /v1/tasks", "k").unwrap(), None);
-        assert_eq!(tx.find_submission(PRINCIPAL, "POST /v1/tasks/bulk", "k").unwrap(), None);
-    });
-    let elsewhere = SubmissionRow { route: "POST /v1/tasks/bulk".into(), ..submission(2, 1, "k") };
-    remember(&mut store, &elsewhere);
-    assert_eq!(prior(&mut store, "k").unwrap().first_seq, Seq(1));
-}
-
-fn a_key_is_kept_until_its_time_has_come<S: StoreUnderTest>() {
-    let mut store = begun::<S>();
-    insert_all(&mut store, [1]);
-    remember(&mut store, &submission(1, 1, "k"));
-    let sweep = |store: &mut S, now_ms| change(store, |tx| tx.sweep_submissions(now_ms, 50, 10).unwrap());
-    assert_eq!(sweep(&mut store, i64::MAX), 0, "a submission whose task is open is kept for ever");
-    let ended = |store: &mut S, ended| change(store, |tx| tx.submission_ended(Seq(1), ended).unwrap());
-    ended(&mut store, Some((TaskState::Succeeded, 1_000)));
-    assert_eq!(prior(&mut store, "k").unwrap().ended_state, Some(TaskState::Succeeded));
-    ended(&mut store, None);
-    assert_eq!(prior(&mut store, "k").unwrap().ended_state, None, "opened again");
-    assert_eq!(sweep(&mut store, 2_000), 0);
-    ended(&mut store, Some((TaskState::Cancelled, 3_000)));
-    assert_eq!(sweep(&mut store, 2_999), 0);
-    assert_eq!(prior(&mut store, "k").unwrap().ended_state, Some(TaskState::Cancelled));
-    assert_eq!(sweep(&mut store, 3_000), 1);
-    assert_eq!(prior(&mut store, "k"), None);
-    ended(&mut store, Some((TaskState::Cancelled, 1)));
-}
-
-fn a_key_of_several_tasks_is_dated_by_the_sweep<S: StoreUnderTest>() {
-    let mut store = begun::<S>();
-    insert_all(&mut store, 1..=4);
-    remember(&mut store, &submission(1, 2, "done"));
-    remember(&mut store, &submission(3, 2, "open"));
-    change(&mut store, |tx| tx.submission_ended(Seq(1), Some((TaskState::Succeeded, 5))).unwrap());
-    assert_eq!(prior(&mut store, "done").unwrap().ended_state, None, "one task says nothing of the others");
-    let sweep = |store: &mut S, now_ms| change(store, |tx| tx.sweep_submissions(now_ms, 50, 10).unwrap());
-
-    end(&mut store, 1, TaskState::Succeeded, 10);
-    end(&mut store, 3, TaskState::Succeeded, 10);
-    end(&mut store, 4, TaskState::Succeeded, 10);
-    change(&mut store, |tx| tx.delete_task(Seq(4)).unwrap());
-    assert_eq!(sweep(&mut store, 100), 1, "dated now, forgotten later");
-    assert_eq!(sweep(&mut store, 149), 0);
-    assert_eq!(sweep(&mut store, 150), 1);
-    assert!(
-        prior(&mut store, "done").is_some() && prior(&mut store, "open").is_none(),
-        "2 is open, 3 and 4 are not"
-    );
-}
-
-fn a_key_of_several_tasks_waits_for_each_of_them<S: StoreUnderTest>() {
-    for open in 1..=3 {
-        let mut store = begun::<S>();
-        insert_all(&mut store, 1..=4);
-        remember(&mut store, &submission(1, 3, "k"));
-        for seq in (1..=3).filter(|seq| *seq != open) {
-            end(&mut store, seq, TaskState::Succeeded, 10);
-        }
-        let sweep = |store: &mut S| change(store, |tx| tx.sweep_submissions(100, 0, 10).unwrap());
-        assert_eq!(sweep(&mut store), 0, "{open} is open");
-        end(&mut store, open, TaskState::Succeeded, 10);
-        assert_eq!(sweep(&mut store), 1, "4 is none of its tasks");
-    }
-}
-
-fn a_sweep_keeps_to_its_limit<S: StoreUnderTest>() {
-    let mut store = begun::<S>();
-    insert_all(&mut store, 1..=5);
-    for seq in 1..=5 {
-        remember(&mut store, &submission(seq, 1, &format!("k{seq}")));
-        change(&mut store, |tx| tx.submission_ended(Seq(seq), Some((TaskState::Succeeded, 10))).unwrap());
-    }
-    let mut sweep = || change(&mut store, |tx| tx.sweep_submissions(10, 0, 2).unwrap());
-    assert_eq!([sweep(), sweep(), sweep(), sweep()], [2, 2, 1, 0]);
-}
-
-fn ended_tasks_come_with_the_earliest_end_first<S: StoreUnderTest>() {
-    let mut store = begun::<S>();
-    insert_all(&mut store, 1..=5);
-    for (seq, at_ms) in [(1, 300), (2, 100), (3, 200), (4, 100)] {
-        end(&mut store, seq, TaskState::Succeeded, at_ms);
-    }
-    let mut seqs = |before, limit| -> Vec<i64> {
-        look(&mut store, |tx| tx.ended_before(before, limit).unwrap())
-            .into_iter()
-            .map(|(seq, ..)| seq.0)
-            .collect()
-    };
-    assert_eq!(seqs(i64::MAX, 10), [2, 4, 3, 1], "of the same end, the earlier admission first");
-    assert_eq!(seqs(i64::MAX, 2), [2, 4]);
-    assert_eq!(seqs(200, 10), [2, 4], "before, not at");
-    assert_eq!(seqs(100, 10), [0; 0]);
-}
-
-fn the_bytes_of_ended_tasks_are_counted<S: StoreUnderTest>() {
-    let mut store = begun::<S>();
-    insert_all(&mut store, 1..=3);
-    let finish = |store: &mut S, seq, kept_bytes| {
-        let row = TaskRow { kept_bytes, ..ended(seq, TaskState::Succeeded, 10) };
-        change(store, |tx| tx.update_task(&row).unwrap());
-    };
-    finish(&mut store, 1, 1_000);
-    finish(&mut store, 2, 500);
-    let kept = |store: &mut S| look(store, |tx| tx.kept_bytes().unwrap());
-    assert_eq!(kept(&mut store), 1_528, "payload and what was left, of ended tasks alone");
-    let each: Vec<(TaskId, u64)> = look(&mut store, |tx| tx.ended_before(100, 10).unwrap())
-        .into_iter()
-        .map(|(_, id, b)| (id, b))
-        .collect();
-    assert_eq!(each, [(id(1), 1_014), (id(2), 514)]);
-    finish(&mut store, 2, 600);
-    assert_eq!(kept(&mut store), 1_628, "an ended task's row can still change");
-    change(&mut store, |tx| tx.delete_task(Seq(1)).unwrap());
-    assert_eq!(kept(&mut store), 614);
-}
-
-fn the_admission_sequence_never_goes_back<S: StoreUnderTest>() {
-    let mut store = begun::<S>();
-    insert_all(&mut store, 1..=3);
-    for seq in [3, 2, 1] {
-        end(&mut store, seq, TaskState::Expired, 10);
-        change(&mut store, |tx| tx.delete_task(Seq(seq)).unwrap());
-        store.reopen();
-        assert_eq!(look(&mut store, |tx| tx.last_seq().unwrap()), Seq(3));
-    }
-    insert_all(&mut store, [4]);
-    assert_eq!(look(&mut store, |tx| tx.last_seq().unwrap()), Seq(4));
-}
-
-fn a_deleted_task_takes_all_of_it_along_but_its_key<S: StoreUnderTest>() {
-    let mut store = begun::<S>();
-    insert(&mut store, &full(1));
-    insert(&mut store, &queued(2));
-    remember(&mut store, &submission(1, 1, "k"));
-    change(&mut store, |tx| {
-        tx.insert_attempt(&attempt(1, 1)).unwrap();
-        tx.put_result(Seq(1), 1, AttemptNo(1), &result(b"r")).unwrap();
-        tx.put_output(Seq(1), AttemptNo(1), &output()).unwrap();
-        tx.submission_ended(Seq(1), Some((TaskState::Cancelled, 1_000))).unwrap();
-    });
-    end(&mut store, 1, TaskState::Cancelled, 10);
-    change(&mut store, |tx| tx.delete_task(Seq(1)).unwrap());
-    look(&mut store, |tx| {
-        assert_eq!(tx.load_task(Seq(1)).unwrap(), None);
-        assert_eq!(tx.find_task(id(1)).unwrap(), None);
-        assert_eq!(tx.load_attempt(Seq(1), AttemptNo(1)).unwrap(), None);
-        assert_eq!(tx.ended_before(i64::MAX, 10).unwrap(), []);
-    });
-    assert_eq!(
-        prior(&mut store, "k").unwrap().ended_state,
-        Some(TaskState::Cancelled),
-        "the key outlives its task"
-    );
-    assert_eq!(load(&mut store, 2), Some(queued(2)));
 }
 
 macro_rules! suite {
