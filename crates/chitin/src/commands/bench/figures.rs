@@ -190,3 +190,69 @@ fn millis(nanos: u64) -> f64 {
 fn round(value: f64) -> f64 {
     (value * 1e4).round() / 1e4
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::bench::load::histogram;
+
+    #[test]
+    fn percentiles_are_of_all_that_was_counted() {
+        let mut latency = histogram().unwrap();
+        for micros in 1..=1_000_u64 {
+            latency.saturating_record(micros * 1_000);
+        }
+        let latency = Latency::of(&latency);
+        let near = |value: f64, wanted: f64| (value - wanted).abs() < wanted / 500.0;
+        assert!(near(latency.p50_ms, 0.5) && near(latency.p90_ms, 0.9), "{latency:?}");
+        assert!(near(latency.p99_ms, 0.99) && near(latency.p999_ms, 0.999), "{latency:?}");
+        assert!(near(latency.max_ms, 1.0), "{latency:?}");
+    }
+
+    #[test]
+    fn a_reference_is_the_mean_of_both_sides() {
+        let pair = Pair {
+            before: Sample { rate: 100.0, p50_ms: Some(1.0) },
+            after: Sample { rate: 300.0, p50_ms: Some(2.0) },
+        };
+        assert_eq!(pair.mean(), Sample { rate: 200.0, p50_ms: Some(1.5) });
+        assert_eq!(ratio(50.0, pair.mean().rate), 0.25);
+        assert_eq!(ratio(50.0, 0.0), 0.0);
+    }
+
+    #[test]
+    fn a_goal_is_reached_at_its_bound() {
+        assert!(Goal::AtLeast(0.4).is_reached(0.4) && !Goal::AtLeast(0.4).is_reached(0.399));
+        assert!(Goal::AtMost(25.0).is_reached(25.0) && !Goal::AtMost(25.0).is_reached(25.1));
+    }
+
+    #[test]
+    fn the_object_has_every_part() {
+        let both = Sample::rate(10.0);
+        let mut report = Report {
+            bench: "bulk",
+            unit: "tasks",
+            clients: 2,
+            seconds: 5.0,
+            rate: 6.00004,
+            references: vec![("sqlite", Pair { before: both, after: both })],
+            memory: vec![("gateway_after_bytes", 7)],
+            ..Report::default()
+        };
+        report.ratio("sqlite", 0.6, "of SQLite's own rate", Some(Goal::AtLeast(0.5)));
+        let reference = json!({"rate": 10.0, "p50_ms": null});
+        let mut sides = reference.clone();
+        sides["before"] = reference.clone();
+        sides["after"] = reference;
+        let goal = json!({"at_least": 0.5});
+        assert_eq!(
+            report.json(),
+            json!({
+                "bench": "bulk", "clients": 2, "seconds": 5.0, "rate": 6.0, "latency_ms": null,
+                "references": {"sqlite": sides}, "ratios": {"sqlite": 0.6},
+                "targets": [{"what": "of SQLite's own rate", "value": 0.6, "goal": goal, "reached": true}],
+                "memory": {"gateway_after_bytes": 7}, "errors": 0, "first_error": null,
+            })
+        );
+    }
+}

@@ -47,7 +47,7 @@ fn check(check: &Check) -> String {
             };
             format!(
                 " (to reach: {word} {wanted}): {}",
-                if goal.is_reached(check.value) { "ok" } else { "below" }
+                if goal.is_reached(check.value) { "ok" } else { "not reached" }
             )
         }
     };
@@ -65,4 +65,33 @@ fn grouped(value: f64) -> String {
         text.push(digit);
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::figures::{Pair, Sample};
+    use super::*;
+
+    #[test]
+    fn people_see_the_ratio_and_what_it_should_be() {
+        let side = |rate| Sample { rate, p50_ms: Some(0.25) };
+        let mut report = Report {
+            bench: "submit",
+            unit: "submissions",
+            clients: 32,
+            seconds: 5.0,
+            rate: 31_999.6,
+            references: vec![("echo", Pair { before: side(90_000.0), after: side(110_000.0) })],
+            errors: 1,
+            first_error: Some("503 {}".to_owned()),
+            ..Report::default()
+        };
+        report.ratio("echo", 0.32, "of the bare echo's rate", Some(Goal::AtLeast(0.4)));
+        assert_eq!(
+            human(&report),
+            "submit: 32,000 submissions/s, 32 clients, 5 s, 1 errors\n  \
+             echo        100,000/s (before 90,000, after 110,000), p50 0.250 ms\n  \
+             0.320 of the bare echo's rate (to reach: at least 0.4): not reached\n  the first error: 503 {}"
+        );
+    }
 }
