@@ -6,7 +6,7 @@ use chitin_core::{
     Invalid, Jitter, Limits, Payload, Policy, Priority, QueueName, RetryPolicy, Start, SubmissionKey,
     TaskSpec, check_command, check_cwd, check_env, check_tags,
 };
-use chitin_proto::http::{Code, RetryRequest, TaskRequest};
+use chitin_proto::http::{Code, Object, RetryRequest, TaskRequest};
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
@@ -27,10 +27,10 @@ impl From<Invalid> for Oops {
     }
 }
 
-/// Reads JSON; a refusal says where, and what was expected.
+/// Reads a JSON object; a refusal says where, and what was expected.
 pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Oops> {
     let error = match serde_json::from_slice(bytes) {
-        Ok(value) => return Ok(value),
+        Ok(Object(value)) => return Ok(value),
         Err(error) => error,
     };
     if error.classify() != serde_json::error::Category::Data {
@@ -38,7 +38,7 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Oops> {
     }
     // Once more, and slower, for the path to what is wrong.
     let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let located: Result<T, _> = serde_path_to_error::deserialize(&mut reader);
+    let located: Result<Object<T>, _> = serde_path_to_error::deserialize(&mut reader);
     let path = located.err().map(|error| error.path().to_string()).filter(|path| path != ".");
     let text = error.to_string();
     let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(text, _)| text);
@@ -188,21 +188,23 @@ fn json(field: &'static str, value: &impl serde::Serialize) -> Result<String, Oo
         .map_err(|_| Oops::invalid(field, format!("`{field}` cannot be written as JSON")))
 }
 
-/// The header `Idempotency-Key`, if there is one: 1 to 255 visible ASCII characters.
+/// The header `Idempotency-Key`, if there is one: 1 to 255 visible ASCII characters. Two are none: which counts?
 pub(crate) fn idempotency_key(
     headers: &HeaderMap,
     route: &str,
     body: &[u8],
 ) -> Result<Option<SubmissionKey>, Oops> {
-    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
+    let mut values = headers.get_all("idempotency-key").iter();
+    let Some(value) = values.next() else { return Ok(None) };
     let key = value
         .to_str()
         .ok()
+        .filter(|_| values.next().is_none())
         .filter(|key| (1..=255).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic()));
     let Some(key) = key else {
         return Err(Oops::invalid(
             "Idempotency-Key",
-            "`Idempotency-Key`: 1 to 255 visible ASCII characters are allowed",
+            "`Idempotency-Key`: one of 1 to 255 visible ASCII characters is allowed",
         ));
     };
     Ok(Some(SubmissionKey {

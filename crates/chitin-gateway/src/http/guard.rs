@@ -22,6 +22,11 @@ use super::problem::{Oops, in_our_form};
 /// A place among the requests in flight is waited for this long: a burst passes, an overload does not.
 const PLACE_WAIT: Duration = Duration::from_millis(100);
 
+/// The largest head of a request: nobody needs half of it.
+pub(super) const MAX_HEAD_BYTES: usize = 32 * 1_024;
+/// The most headers of a request.
+pub(super) const MAX_HEADERS: usize = 64;
+
 /// Who is at the other end of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Peer {
@@ -129,6 +134,9 @@ impl Guarded {
 
     async fn answer(self, mut request: Request<Body>) -> Response<Body> {
         let Self { face, mut routes, peer } = self;
+        if let Err(oops) = check_head(request.uri(), request.headers()) {
+            return oops.into_response();
+        }
         let open = matches!(request.uri().path(), "/healthz" | "/readyz");
         if let Err(oops) = face.access.check_origin(&peer, request.uri(), request.headers()) {
             return oops.into_response();
@@ -166,6 +174,20 @@ impl Guarded {
         drop(place);
         response
     }
+}
+
+fn check_head(uri: &Uri, headers: &HeaderMap) -> Result<(), Oops> {
+    let target = uri.path_and_query().map_or(0, |target| target.as_str().len());
+    let lines = headers.iter().map(|(name, value)| name.as_str().len() + value.len());
+    if headers.len() <= MAX_HEADERS && target + lines.sum::<usize>() <= MAX_HEAD_BYTES {
+        return Ok(());
+    }
+    Err(Oops::new(
+        Code::HeadersTooLarge,
+        format!(
+            "a path and headers of at most {MAX_HEAD_BYTES} bytes together, and {MAX_HEADERS} headers, are allowed"
+        ),
+    ))
 }
 
 /// The request will wait for something to happen.

@@ -9,15 +9,16 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
 
-use super::guard::{Guarded, Peer};
+use super::guard::{Guarded, MAX_HEAD_BYTES, MAX_HEADERS, Peer};
 use super::{Shared, routes};
 use crate::tasks::TaskKind;
 
 /// After an accept failed (descriptors are gone): long enough not to spin, short enough not to be noticed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// The largest head of a request: headers are counted before anything is known of the sender.
-const MAX_HEAD_BYTES: usize = 32 * 1_024;
-const MAX_HEADERS: usize = 64;
+/// The most that is read of a head, before anything is known of the sender. Twice what the guard lets pass, so that
+/// whoever is not far over it reads why; beyond, the answer is a bare 431.
+const READ_HEAD_BYTES: usize = 2 * MAX_HEAD_BYTES;
+const READ_HEADERS: usize = 2 * MAX_HEADERS;
 
 /// The listening sockets.
 pub(crate) struct Listeners {
@@ -102,8 +103,8 @@ where
         let served = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(header_timeout)
-            .max_buf_size(MAX_HEAD_BYTES)
-            .max_headers(MAX_HEADERS)
+            .max_buf_size(READ_HEAD_BYTES)
+            .max_headers(READ_HEADERS)
             .serve_connection(TokioIo::new(stream), guarded);
         tokio::pin!(served);
         tokio::select! {

@@ -9,7 +9,7 @@ use axum::extract::State;
 use axum::http::{HeaderValue, Request, Response, StatusCode, header};
 use chitin_core::{Answer, Input, Submission, SubmissionKey, TaskSpec, TaskState};
 use chitin_proto::http::{
-    BulkAccepted, Code, MAX_BULK_BODY_BYTES, MAX_BULK_TASKS, MAX_TASK_BODY_BYTES, TaskRequest,
+    BulkAccepted, Code, MAX_BULK_BODY_BYTES, MAX_BULK_TASKS, MAX_TASK_BODY_BYTES, Object, TaskRequest,
 };
 use serde::Deserialize;
 
@@ -22,7 +22,7 @@ use crate::{chance, clock};
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a bulk submission: a JSON object with `tasks`")]
 struct Bulk {
-    tasks: Vec<TaskRequest>,
+    tasks: Vec<Object<TaskRequest>>,
 }
 
 pub(crate) async fn one(
@@ -61,7 +61,7 @@ pub(crate) async fn bulk(
         return Err(Oops::invalid("tasks", detail));
     }
     let mut specs = Vec::with_capacity(bulk.tasks.len());
-    for (at, task) in bulk.tasks.into_iter().enumerate() {
+    for (at, Object(task)) in bulk.tasks.into_iter().enumerate() {
         specs.push(accept::task(task, &face.limits).map_err(|oops| oops.inside(&format!("tasks[{at}]")))?);
     }
     let key = accept::idempotency_key(&headers, "/v1/tasks/bulk", &body.bytes)?;

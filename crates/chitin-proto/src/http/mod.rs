@@ -1,10 +1,12 @@
 //! The public contract: bodies of requests and answers. Times are RFC 3339 in UTC, durations are seconds (fractions
 //! allowed) in fields that end in `_s`, sizes are bytes in fields that end in `_bytes`, ids are UUIDv7.
 
+mod object;
 mod problem;
 mod request;
 mod view;
 
+pub use object::Object;
 pub use problem::{CODES, Code, PROBLEM_CONTENT_TYPE, Problem};
 pub use request::{BulkRequest, EnvVars, RetryRequest, Stdin, TaskRequest};
 pub use view::{

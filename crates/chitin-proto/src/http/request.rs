@@ -47,7 +47,7 @@ pub struct TaskRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl_s: Option<f64>,
     /// When and how often a failed attempt is followed by another.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "super::object::optional", skip_serializing_if = "Option::is_none")]
     pub retry: Option<RetryRequest>,
     /// Memory of the whole process tree, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
