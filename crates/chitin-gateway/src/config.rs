@@ -50,10 +50,16 @@ pub enum ConfigError {
         /// The nearest key there is.
         nearest: Option<String>,
     },
+    /// An address that is not allowed, given beside the configuration.
+    #[error("--listen {detail}")]
+    Listen {
+        /// The address and what is allowed.
+        detail: String,
+    },
     /// A value that is not allowed.
     #[error("the configuration {path}: {detail}")]
     Value {
-        /// The file, or the option that said it.
+        /// The file.
         path: PathBuf,
         /// The key, its value and what is allowed.
         detail: String,
@@ -81,7 +87,13 @@ pub fn load(path: Option<&Path>, data_dir: &Path) -> Result<Config, ConfigError>
     };
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
-        Err(error) if !must_exist && error.kind() == io::ErrorKind::NotFound => return Ok(Config::default()),
+        // Whether the data directory can be made at all is not the configuration's to say.
+        Err(error)
+            if !must_exist
+                && matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
+        {
+            return Ok(Config::default());
+        }
         Err(source) => return Err(ConfigError::Read { path, source }),
     };
     parse(&text, &path)
@@ -99,7 +111,12 @@ pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
     let mut config = Config::default();
     for (key, value) in &table {
         match (key.as_str(), value) {
-            ("listen", toml::Value::String(address)) => config.listen = parse_listen(address, path)?,
+            ("listen", toml::Value::String(address)) => {
+                config.listen = parse_listen(address).map_err(|detail| ConfigError::Value {
+                    path: path.to_owned(),
+                    detail: format!("`listen` {detail}"),
+                })?;
+            }
             ("limits", toml::Value::Table(limits)) => set_limits(&mut config.limits, limits, path)?,
             ("listen", other) => return Err(wrong_type(path, "listen", "a string", other)),
             ("limits", other) => return Err(wrong_type(path, "limits", "a table", other)),
@@ -112,22 +129,22 @@ pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
 /// An address, or `none` for the Unix socket alone.
 ///
 /// # Errors
-/// Anything else, and addresses beyond loopback, which would need TLS.
-pub fn parse_listen(text: &str, path: &Path) -> Result<Option<SocketAddr>, ConfigError> {
-    let refuse = |detail: String| ConfigError::Value { path: path.to_owned(), detail };
+/// Anything else, and addresses beyond loopback, which would need TLS: what is wrong and what is allowed, as the end of
+/// a sentence that begins with the name of the key or option.
+pub fn parse_listen(text: &str) -> Result<Option<SocketAddr>, String> {
     if text == "none" {
         return Ok(None);
     }
     let address: SocketAddr = text.replace("localhost", "127.0.0.1").parse().map_err(|_| {
-        refuse(format!(
-            "`listen` is \"{}\"; an IP address with a port is needed, \"{DEFAULT_LISTEN}\", or \"none\"",
+        format!(
+            "is \"{}\"; an IP address with a port is needed, \"{DEFAULT_LISTEN}\", or \"none\"",
             text.escape_default()
-        ))
+        )
     })?;
     if !address.ip().is_loopback() {
-        return Err(refuse(format!(
-            "`listen` is \"{address}\", which other machines can reach: that needs TLS, which is not supported yet; use a loopback address"
-        )));
+        return Err(format!(
+            "is \"{address}\", which other machines can reach: that needs TLS, which is not supported yet; use a loopback address"
+        ));
     }
     Ok(Some(address))
 }

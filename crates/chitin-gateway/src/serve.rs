@@ -35,7 +35,7 @@ use crate::spool::{Janitor, Removal, Spool};
 use crate::stop::{Mode, Stop};
 use crate::tasks::{TaskKind, Tasks};
 use crate::waiters::Waiters;
-use crate::{Config, GatewayError, Options, Ready, chance, config, logs};
+use crate::{Config, ConfigError, GatewayError, Options, Ready, chance, config, logs};
 
 /// Answers under way when the gateway stops get this long.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
@@ -51,7 +51,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 pub fn run(options: Options, ready: impl FnOnce(&Ready) + Send + 'static) -> Result<(), GatewayError> {
     let mut config = config::load(options.config.as_deref(), &options.data_dir)?;
     if let Some(listen) = &options.listen {
-        config.listen = config::parse_listen(listen, &PathBuf::from("--listen"))?;
+        config.listen = config::parse_listen(listen).map_err(|detail| ConfigError::Listen { detail })?;
     }
     let shim_binary = find_shim()?;
     let data = DataDir::open(&options.data_dir)?;
