@@ -49,8 +49,8 @@ pub(crate) fn kill(process: &Process) {
 /// The control groups of the instance that lives in a data directory, as its log names it.
 pub(crate) fn groups(data: &Path) -> Vec<PathBuf> {
     let log = super::log(data);
-    let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let Some(ready) = lines.filter(|line| line["fields"]["message"] == "ready").next_back() else {
+    let mut lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let Some(ready) = lines.rfind(|line| line["fields"]["message"] == "ready") else {
         return Vec::new();
     };
     let instance = ready["fields"]["instance"].as_str().expect("the log names the instance");
