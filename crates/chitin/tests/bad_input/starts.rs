@@ -173,7 +173,16 @@ fn a_broken_database_is_said_and_left_as_it_is() {
 fn without_its_shim_a_gateway_does_not_start() {
     let gateway = Gateway::prepare();
     let alone = gateway.path("chitin");
-    fs::copy(env!("CARGO_BIN_EXE_chitin"), &alone).unwrap();
+    // By another process: a file that was open for writing here, while another test starts one, cannot be run yet.
+    let mut copy = program("cp");
+    finish(
+        {
+            copy.arg(env!("CARGO_BIN_EXE_chitin")).arg(&alone);
+            copy
+        },
+        None,
+    )
+    .with(0);
     let mut up = program(alone.to_str().unwrap());
     up.args(["up", "--listen", "none", "--data-dir"]).arg(&gateway.data);
     let end = finish(up, None).with(1);

@@ -111,6 +111,10 @@ fn a_task_that_still_runs_is_awaited_by_the_next_gateway() {
     let id = gateway.submit(&["sh", "-c", WAITS]);
     until("it runs", || (!starts(&gateway).is_empty()).then_some(()));
     let waiting = gateway.command(&["wait", &id]).spawn().unwrap();
+    until("it waits", || {
+        let status = gateway.get("/v1/status").with(200).json();
+        (status["layers"]["gateway"]["watchers"] == 1).then_some(())
+    });
     gateway.crash();
     gateway.up();
     let task = gateway.task(&id);
