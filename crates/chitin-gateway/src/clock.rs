@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::time::Duration;
 
 use chitin_core::{BootNo, Now};
 use nix::time::{ClockId, clock_gettime};
@@ -43,6 +44,11 @@ pub(crate) fn boottime_ms() -> i64 {
 /// Milliseconds since the Unix epoch; may step.
 pub(crate) fn wall_ms() -> i64 {
     read(ClockId::CLOCK_REALTIME)
+}
+
+/// A reading of the steady clock, for spans shorter than a millisecond.
+pub(crate) fn steady() -> Duration {
+    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from)
 }
 
 /// A clock that Linux has had since 2.6.39 cannot fail to be read; 0 stands for the impossible.

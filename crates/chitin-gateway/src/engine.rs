@@ -9,10 +9,11 @@
 
 mod batch;
 mod checkpoint;
+mod gather;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -22,8 +23,10 @@ use chitin_store::{Ballast, StoreError, Writer};
 use tokio::sync::oneshot;
 
 use crate::chance::OsDice;
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use crate::effects::World;
+
+use gather::{Gathered, Rhythm};
 
 pub(crate) use batch::chain;
 pub(crate) use checkpoint::Checkpoints;
@@ -70,6 +73,8 @@ pub(crate) struct EngineStatus {
     figures: Mutex<Figures>,
     refusing: Mutex<Option<String>>,
     log_bytes: AtomicU64,
+    commits: AtomicU64,
+    commands: AtomicU64,
     log_over: AtomicBool,
 }
 
@@ -86,6 +91,16 @@ impl EngineStatus {
     /// The size of the write-ahead log, and whether it is over its cap: submissions are refused meanwhile.
     pub(crate) fn log(&self) -> (u64, bool) {
         (self.log_bytes.load(Ordering::Relaxed), self.log_over.load(Ordering::Relaxed))
+    }
+
+    /// Commits since this life began, and the commands they carried: what a commit costs is shared by that many.
+    pub(crate) fn commits(&self) -> (u64, u64) {
+        (self.commits.load(Ordering::Relaxed), self.commands.load(Ordering::Relaxed))
+    }
+
+    fn count_commit(&self, commands: usize) {
+        self.commits.fetch_add(1, Ordering::Relaxed);
+        self.commands.fetch_add(u64::try_from(commands).unwrap_or(0), Ordering::Relaxed);
     }
 
     fn set_log_bytes(&self, bytes: u64, cap_bytes: u64) {
@@ -184,6 +199,7 @@ pub(crate) struct WriterLoop {
     /// Commands heavier than a batch: one at a time, and never two batches in a row, while others wait.
     heavy: VecDeque<Box<Command>>,
     last_was_heavy: bool,
+    rhythm: Rhythm,
     status: Arc<EngineStatus>,
     released: Vec<Output>,
 }
@@ -211,6 +227,7 @@ pub(crate) fn prepare(
         receiver,
         heavy: VecDeque::new(),
         last_was_heavy: false,
+        rhythm: Rhythm::default(),
         status,
         released: Vec::new(),
     };
@@ -242,37 +259,16 @@ impl WriterLoop {
 
     /// Waits for work, and does a batch of it. False: stop.
     fn turn(&mut self, world: &World) -> bool {
-        let mut batch: VecDeque<Box<Command>> = VecDeque::new();
-        let mut bytes = 0;
-        let mut go_on = true;
         let wake_ms = self.core.next_wake_ms(&self.now()).min(LONGEST_SLEEP_MS);
-        let mut next = if self.heavy.is_empty() && wake_ms > 0 {
-            self.receiver.recv_timeout(Duration::from_millis(wake_ms.unsigned_abs()))
-        } else {
-            try_recv(&self.receiver)
-        };
-        loop {
-            match next {
-                Ok(Message::Command(command)) if command.bytes > self.limits.batch_bytes => {
-                    self.heavy.push_back(command);
-                }
-                Ok(Message::Command(command)) => {
-                    bytes += command.bytes;
-                    batch.push_back(command);
-                }
-                Ok(Message::Dispatch(dispatch)) => self.core.set_dispatch(dispatch),
-                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => {
-                    go_on = false;
-                    break;
-                }
-                Err(RecvTimeoutError::Timeout) => break,
-            }
-            let full = u64::try_from(batch.len()).unwrap_or(u64::MAX) >= self.limits.batch_commands;
-            if full || bytes >= self.limits.batch_bytes {
-                break;
-            }
-            next = try_recv(&self.receiver);
+        let patience = if self.heavy.is_empty() { wake_ms.unsigned_abs() } else { 0 };
+        let gathered =
+            Gathered::from(&self.receiver, Duration::from_millis(patience), self.rhythm, &self.limits);
+        let Gathered { batch, heavy, dispatch, stop, .. } = gathered;
+        self.heavy.extend(heavy);
+        if let Some(dispatch) = dispatch {
+            self.core.set_dispatch(dispatch);
         }
+        self.rhythm = Rhythm::default();
 
         if (batch.is_empty() || !self.last_was_heavy)
             && let Some(heavy) = self.heavy.pop_front()
@@ -283,25 +279,20 @@ impl WriterLoop {
             self.last_was_heavy = false;
         }
         if !batch.is_empty() || self.core.next_wake_ms(&self.now()) == 0 {
+            let (commands, began) = (batch.len(), clock::steady());
             self.batch(batch, world);
+            self.rhythm = Rhythm::of(commands, clock::steady().saturating_sub(began));
         }
-        if !go_on {
+        if stop {
             // What is too heavy for a batch was handed over before the stop, too.
             while let Some(heavy) = self.heavy.pop_front() {
                 self.batch(VecDeque::from([heavy]), world);
             }
         }
-        go_on
+        !stop
     }
 
     fn now(&self) -> chitin_core::Now {
         self.clock.now(self.core.boot_no())
     }
-}
-
-fn try_recv(receiver: &Receiver<Message>) -> Result<Message, RecvTimeoutError> {
-    receiver.try_recv().map_err(|error| match error {
-        TryRecvError::Empty => RecvTimeoutError::Timeout,
-        TryRecvError::Disconnected => RecvTimeoutError::Disconnected,
-    })
 }

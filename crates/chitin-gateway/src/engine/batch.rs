@@ -101,6 +101,7 @@ impl WriterLoop {
 
     /// Lets the world see what is now true: effects and answers in order, then whoever only waited for the commit.
     fn release(&mut self, outputs: Vec<Output>, commands: VecDeque<Box<Command>>, world: &World) {
+        self.status.count_commit(commands.len());
         self.status.set_figures(self.core.figures());
         if !commands.is_empty() {
             self.status.set_refusing(None);

@@ -28,6 +28,7 @@ pub(crate) async fn status(State(face): State<Shared>) -> Answered {
     let figures = face.engine.status().figures();
     let refusing = face.engine.status().refusing();
     let (log_bytes, log_over) = face.engine.status().log();
+    let (commits, commands) = face.engine.status().commits();
     let limits = &face.limits;
     let in_use = |most: u64, left: usize| most.saturating_sub(u64::try_from(left).unwrap_or(u64::MAX));
     let full = figures.waiting >= limits.waiting_tasks || figures.waiting_bytes >= limits.waiting_bytes;
@@ -63,6 +64,8 @@ pub(crate) async fn status(State(face): State<Shared>) -> Answered {
             store: json!({
                 "state": if refusing.is_some() { "refusing" } else { "ok" },
                 "reason": refusing,
+                "commits": commits,
+                "commands": commands,
                 "log_bytes": log_bytes,
                 "log_bytes_limit": limits.wal_cap_bytes,
                 "kept_bytes": figures.kept_bytes,
