@@ -71,6 +71,10 @@ fn parse_hex(mut digits: impl Iterator<Item = u8>) -> Result<[u8; 16], IdError> 
     if digits.next().is_some() { Err(IdError) } else { Ok(bytes) }
 }
 
+fn hex_digit(value: u8) -> u8 {
+    if value < 10 { b'0' + value } else { b'a' + value - 10 }
+}
+
 fn hex_value(digit: u8) -> Option<u8> {
     match digit {
         b'0'..=b'9' => Some(digit - b'0'),
@@ -82,13 +86,14 @@ fn hex_value(digit: u8) -> Option<u8> {
 
 impl fmt::Display for TaskId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = [0_u8; 36];
+        let mut places = text.iter_mut();
         for (at, byte) in self.0.iter().enumerate() {
-            if matches!(at, 4 | 6 | 8 | 10) {
-                f.write_str("-")?;
-            }
-            write!(f, "{byte:02x}")?;
+            let hyphen = matches!(at, 4 | 6 | 8 | 10).then_some(b'-');
+            let digits = hyphen.into_iter().chain([hex_digit(byte >> 4), hex_digit(byte & 15)]);
+            digits.zip(&mut places).for_each(|(digit, place)| *place = digit);
         }
-        Ok(())
+        f.write_str(std::str::from_utf8(&text).unwrap_or_default())
     }
 }
 

@@ -200,6 +200,7 @@ pub(crate) struct WriterLoop {
     heavy: VecDeque<Box<Command>>,
     last_was_heavy: bool,
     rhythm: Rhythm,
+    since_upkeep: u32,
     status: Arc<EngineStatus>,
     released: Vec<Output>,
 }
@@ -228,6 +229,7 @@ pub(crate) fn prepare(
         heavy: VecDeque::new(),
         last_was_heavy: false,
         rhythm: Rhythm::default(),
+        since_upkeep: 0,
         status,
         released: Vec::new(),
     };

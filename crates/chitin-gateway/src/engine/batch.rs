@@ -10,6 +10,9 @@ use tokio::sync::oneshot;
 use super::{Command, PROBE_EVERY, Reply, Trouble, WriterLoop};
 use crate::effects::{Replies, World};
 
+/// Batches between two looks at the write-ahead log: far fewer than fill it.
+const UPKEEP_EVERY: u32 = 16;
+
 impl WriterLoop {
     /// The first commit: takes the store over.
     pub(super) fn boot(&mut self) -> Result<(), StoreError> {
@@ -123,8 +126,13 @@ impl WriterLoop {
         }
     }
 
-    /// Between batches: the write-ahead log stays short.
+    /// Between batches, now and then: the write-ahead log stays short.
     fn upkeep(&mut self) {
+        self.since_upkeep = self.since_upkeep.saturating_add(1);
+        if self.since_upkeep < UPKEEP_EVERY {
+            return;
+        }
+        self.since_upkeep = 0;
         if let Err(error) = self.writer.restart_wal_if_above(self.limits.wal_restart_bytes) {
             tracing::warn!(error = %chain(&error), "the write-ahead log could not be restarted");
         }

@@ -189,27 +189,20 @@ fn json(field: &'static str, value: &impl serde::Serialize) -> Result<String, Oo
 }
 
 /// The header `Idempotency-Key`, if there is one: 1 to 255 visible ASCII characters. Two are none: which counts?
-pub(crate) fn idempotency_key(
-    headers: &HeaderMap,
-    route: &str,
-    body: &[u8],
-) -> Result<Option<SubmissionKey>, Oops> {
+pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Oops> {
     let mut values = headers.get_all("idempotency-key").iter();
     let Some(value) = values.next() else { return Ok(None) };
-    let key = value
-        .to_str()
-        .ok()
-        .filter(|_| values.next().is_none())
-        .filter(|key| (1..=255).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic()));
-    let Some(key) = key else {
-        return Err(Oops::invalid(
+    let fits = |key: &&str| (1..=255).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic());
+    match value.to_str().ok().filter(fits) {
+        Some(key) if values.next().is_none() => Ok(Some(key.to_owned())),
+        _ => Err(Oops::invalid(
             "Idempotency-Key",
             "`Idempotency-Key`: one of 1 to 255 visible ASCII characters is allowed",
-        ));
-    };
-    Ok(Some(SubmissionKey {
-        route: route.to_owned(),
-        key: key.to_owned(),
-        body_sha256: Sha256::digest(body).into(),
-    }))
+        )),
+    }
+}
+
+/// The key with its scope and the body it came with.
+pub(crate) fn submission_key(key: String, route: &str, body: &[u8]) -> SubmissionKey {
+    SubmissionKey { route: route.to_owned(), key, body_sha256: Sha256::digest(body).into() }
 }

@@ -30,10 +30,10 @@ pub(crate) async fn one(
     Extension(caller): Extension<Caller>,
     request: Request<Body>,
 ) -> Answered {
-    let headers = request.headers().clone();
+    let key = accept::idempotency_key(request.headers())?;
     let body = body::read_json(&face, request, MAX_TASK_BODY_BYTES).await?;
     let spec = accept::task(accept::parse(&body.bytes)?, &face.limits)?;
-    let key = accept::idempotency_key(&headers, "/v1/tasks", &body.bytes)?;
+    let key = key.map(|key| accept::submission_key(key, "/v1/tasks", &body.bytes));
     let (ids, state, is_new) = submit(&face, caller, vec![spec], key).await?;
     let Some(id) = ids.first().map(ToString::to_string) else {
         return Err(Oops::internal("an accepted task without an id"));
@@ -53,7 +53,7 @@ pub(crate) async fn bulk(
     Extension(caller): Extension<Caller>,
     request: Request<Body>,
 ) -> Answered {
-    let headers = request.headers().clone();
+    let key = accept::idempotency_key(request.headers())?;
     let body = body::read_json(&face, request, MAX_BULK_BODY_BYTES).await?;
     let bulk: Bulk = accept::parse(&body.bytes)?;
     if bulk.tasks.is_empty() || bulk.tasks.len() > MAX_BULK_TASKS {
@@ -64,7 +64,7 @@ pub(crate) async fn bulk(
     for (at, Object(task)) in bulk.tasks.into_iter().enumerate() {
         specs.push(accept::task(task, &face.limits).map_err(|oops| oops.inside(&format!("tasks[{at}]")))?);
     }
-    let key = accept::idempotency_key(&headers, "/v1/tasks/bulk", &body.bytes)?;
+    let key = key.map(|key| accept::submission_key(key, "/v1/tasks/bulk", &body.bytes));
     let (ids, _, is_new) = submit(&face, caller, specs, key).await?;
     let accepted = BulkAccepted { ids: ids.iter().map(ToString::to_string).collect() };
     let text = serde_json::to_string(&accepted).map_err(|_| Oops::internal("ids that cannot be written"))?;
