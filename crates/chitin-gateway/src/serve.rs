@@ -206,6 +206,10 @@ impl Life {
             );
             ready(&addresses);
             wait_for_stop(&face, &engine, signals).await;
+            if face.stop.wish() != Some(Mode::Leave) {
+                // Everything is settled; its shims are told so, and go: nothing of it is left when we are gone.
+                _ = context.tasks.drained(TaskKind::Attempt, LAST_ANSWERS).await;
+            }
             // No new connections; answers under way are given.
             _ = stop_sender.send(true);
             let left = context.tasks.drained(TaskKind::Connection, LAST_ANSWERS).await;
@@ -220,7 +224,10 @@ impl Life {
             _ = worker.join();
         }
         drop(checkpoints);
-        context.tier.remove(&context.instance);
+        // A shim that was just started makes its group inside the instance's in a moment: it must find that one.
+        if context.hub.len() == 0 {
+            context.tier.remove(&context.instance);
+        }
         drop((engine, face, context));
         runtime.shutdown_timeout(Duration::from_secs(1));
         if let Some(thread) = janitor.into_thread() {

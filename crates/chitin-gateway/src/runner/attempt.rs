@@ -4,6 +4,7 @@
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use chitin_core::{AttemptKey, Input};
 use chitin_proto::shim::{
@@ -15,6 +16,10 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::{Context, Job, Wishes, collect};
 use crate::tasks::TaskKind;
+
+/// A shim that was told that its end is committed goes at once; it is waited for so long, so that a gateway that stops
+/// knows that nothing of it is left.
+const LAST_BREATH: Duration = Duration::from_secs(2);
 
 /// How a conversation ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -69,6 +74,7 @@ async fn conversation(context: &Arc<Context>, wishes: &Wishes, socket: StdUnixSt
         if wishes.settled.load(Ordering::SeqCst) {
             // A shim that does not hear it writes its record and goes; nobody needs that any more.
             _ = send(&mut write, &ToShim::Settled).await;
+            _ = tokio::time::timeout(LAST_BREATH, gone(&mut read)).await;
             return Over::Settled;
         }
         if !end_sent && wishes.end.load(Ordering::SeqCst) {
@@ -121,6 +127,17 @@ async fn send(write: &mut OwnedWriteHalf, frame: &ToShim) -> bool {
     match encode_frame(frame) {
         Ok(line) => write.write_all(&line).await.is_ok(),
         Err(_) => false,
+    }
+}
+
+/// Resolves when the shim has closed its end, which is when it exits.
+async fn gone(read: &mut BufReader<OwnedReadHalf>) {
+    while let Ok(bytes) = read.fill_buf().await {
+        let heard = bytes.len();
+        if heard == 0 {
+            return;
+        }
+        read.consume(heard);
     }
 }
 
