@@ -14,6 +14,9 @@ use chitin_proto::shim::names;
 
 /// Removals that may wait. What does not fit is left for the sweep.
 const WAITING_REMOVALS: usize = 10_000;
+/// A folder is made again so often if somebody removes the one around it in between: the sweep, or the removal of the
+/// attempt before. Each of them does so once.
+const MAKE_TRIES: u32 = 5;
 
 /// Where the folders are.
 #[derive(Debug, Clone)]
@@ -37,8 +40,15 @@ impl Spool {
     /// Makes an attempt's folder. Only the gateway ever does, so a straggling shim of a swept attempt finds nothing.
     pub(crate) fn make(&self, id: TaskId, attempt: AttemptNo) -> io::Result<PathBuf> {
         let folder = self.attempt(id, attempt);
-        DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
-        Ok(folder)
+        let mut tries = MAKE_TRIES;
+        loop {
+            tries -= 1;
+            match DirBuilder::new().recursive(true).mode(0o700).create(&folder) {
+                // The task's folder was empty for a moment, and was removed as such.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && tries > 0 => {}
+                other => return other.map(|()| folder),
+            }
+        }
     }
 
     /// Every attempt folder there is.
