@@ -252,7 +252,9 @@ fn a_time_limit_ends_the_whole_tree() {
     let tree =
         "setsid sleep 600 & setsid sh -c 'trap \"\" TERM; sleep 601; sleep 602' & echo began; sleep 603";
     let run = gateway.cli(&["run", "--timeout", "500ms", "--", "sh", "-c", tree]).with(124);
-    assert_eq!((run.out(), run.err.as_str()), ("began\n", "chitin: timed out after 500ms\n"));
+    assert_eq!(run.out(), "began\n");
+    // The shell may say what became of its children.
+    assert!(run.err.ends_with("chitin: timed out after 500ms\n"), "{}", run.err);
     let left = traces::processes(&gateway.data);
     let left: Vec<_> = left.iter().filter(|process| process.command.contains("sleep")).collect();
     assert!(left.is_empty(), "{left:?}");

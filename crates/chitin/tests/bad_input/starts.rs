@@ -175,14 +175,8 @@ fn without_its_shim_a_gateway_does_not_start() {
     let alone = gateway.path("chitin");
     // By another process: a file that was open for writing here, while another test starts one, cannot be run yet.
     let mut copy = program("cp");
-    finish(
-        {
-            copy.arg(env!("CARGO_BIN_EXE_chitin")).arg(&alone);
-            copy
-        },
-        None,
-    )
-    .with(0);
+    copy.arg(env!("CARGO_BIN_EXE_chitin")).arg(&alone);
+    finish(copy, None).with(0);
     let mut up = program(alone.to_str().unwrap());
     up.args(["up", "--listen", "none", "--data-dir"]).arg(&gateway.data);
     let end = finish(up, None).with(1);

@@ -24,6 +24,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -193,6 +194,14 @@ impl Gateway {
         let mut child = self.process.take().expect("a gateway that runs");
         child.kill().unwrap();
         wait(&mut child);
+    }
+
+    /// Asks the gateway to end, by a signal.
+    pub(crate) fn terminate(&mut self) {
+        let mut child = self.process.take().expect("a gateway that runs");
+        kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+        let status = wait(&mut child);
+        assert!(status.success(), "{status}");
     }
 
     /// Stops it: `down` with these options.

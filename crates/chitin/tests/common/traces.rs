@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -72,12 +73,16 @@ fn look(folder: &Path, name: &str, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Removes groups and the groups in them, as far as that goes.
+/// Removes groups and the groups in them, as far as that goes: what was killed leaves its group a moment later.
 pub(crate) fn remove(groups: &[PathBuf]) {
+    let begin = super::now();
     for group in groups {
-        for inner in fs::read_dir(group).into_iter().flatten().filter_map(Result::ok) {
-            let _ = fs::remove_dir(inner.path());
+        while group.exists() && begin.elapsed() < Duration::from_secs(2) {
+            for inner in fs::read_dir(group).into_iter().flatten().filter_map(Result::ok) {
+                let _ = fs::remove_dir(inner.path());
+            }
+            let _ = fs::remove_dir(group);
+            std::thread::sleep(Duration::from_millis(5));
         }
-        let _ = fs::remove_dir(group);
     }
 }

@@ -203,6 +203,59 @@ fn down_kill_leaves_nothing_and_the_task_runs_again() {
     gateway.cli(&["wait", &id]).with(5);
 }
 
+/// Some end by themselves at that very moment, some are about to start: none may be left when `down` returns.
+#[test]
+fn down_kill_in_the_middle_of_much_leaves_nothing_each_time() {
+    let mut gateway = Gateway::start_with("grace_ms = 200");
+    for _ in 0..6 {
+        let task = |number: u32| json!({"command": ["sleep", format!("0.{}", number % 4)]});
+        let tasks: Vec<Value> = (0..40).map(task).collect();
+        gateway.post("/v1/tasks/bulk", &json!({ "tasks": tasks })).with(202);
+        until("some run", || (gateway.counts().1 >= 10).then_some(()));
+        gateway.down(&["--kill"]).with(0);
+        assert_eq!(traces::processes(&gateway.data), []);
+        assert_eq!(traces::groups(&gateway.data), Vec::<std::path::PathBuf>::new());
+        gateway.up();
+    }
+    until("all tasks have ended", || (gateway.counts() == (0, 0)).then_some(()));
+    let list = gateway.get("/v1/tasks?limit=1000&state=succeeded").with(200).json();
+    assert_eq!(list["tasks"].as_array().unwrap().len(), 240, "none is lost");
+}
+
+/// A shim that was started a moment before finds everything it needs, though its gateway is gone.
+#[test]
+fn a_stop_in_the_middle_of_a_start_costs_no_attempt() {
+    let mut gateway = Gateway::start();
+    let tasks = json!({"tasks": vec![json!({"command": ["true"], "retry": {"max": 0}}); 8]});
+    for _ in 0..25 {
+        gateway.post("/v1/tasks/bulk", &tasks).with(202);
+        gateway.terminate();
+        gateway.up();
+    }
+    until("all tasks have ended", || (gateway.counts() == (0, 0)).then_some(()));
+    let list = gateway.get("/v1/tasks?limit=1000").with(200).json();
+    let list = list["tasks"].as_array().unwrap();
+    assert_eq!(list.len(), 200);
+    let lost: Vec<_> =
+        list.iter().filter(|task| task["state"] != "succeeded" || task["attempt"] != 1).collect();
+    assert!(lost.is_empty(), "{}", gateway.task(lost[0]["id"].as_str().unwrap()));
+}
+
+#[test]
+fn a_signal_to_end_is_a_down_that_leaves_tasks_running() {
+    let mut gateway = Gateway::start();
+    let id = gateway.submit(&["sh", "-c", WAITS]);
+    until("it runs", || (!starts(&gateway).is_empty()).then_some(()));
+    gateway.terminate();
+    assert!(!gateway.data.join("gateway.pid").exists());
+    assert_eq!(gateway.cli(&["status"]).with(69).out(), "");
+    gateway.up();
+    assert_eq!(gateway.task(&id)["state"], "running");
+    fs::write(gateway.path("go"), "").unwrap();
+    gateway.cli(&["wait", &id]).with(5);
+    assert_eq!(starts(&gateway), "1\n");
+}
+
 #[test]
 fn what_waits_keeps_its_place_over_a_restart() {
     let mut gateway = Gateway::start();
