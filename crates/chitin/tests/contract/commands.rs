@@ -74,10 +74,10 @@ fn reading_commands_speak_to_people_and_to_programs() {
         let tasks = list["tasks"].as_array().unwrap().clone();
         tasks.iter().map(|task| task["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
-    assert_eq!(found(&[]), [waits.clone()]);
-    assert_eq!(found(&["-a"]), [waits.clone(), done.clone()]);
-    assert_eq!(found(&["--state", "succeeded"]), [done.clone()]);
-    assert_eq!(found(&["--tag", "x"]), [waits.clone()]);
+    assert_eq!(found(&[]), [waits.as_str()]);
+    assert_eq!(found(&["-a"]), [waits.as_str(), done.as_str()]);
+    assert_eq!(found(&["--state", "succeeded"]), [done.as_str()]);
+    assert_eq!(found(&["--tag", "x"]), [waits.as_str()]);
     assert_eq!(found(&["-a", "--queue", "none"]), Vec::<String>::new());
 
     let show = gateway.cli(&["show", &done]).with(0);

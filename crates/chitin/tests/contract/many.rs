@@ -180,16 +180,16 @@ fn a_list_is_filtered() {
     let later = post(json!({"command": ["true"], "delay_s": 3600}));
     gateway.ended(&other);
     let list = |query: &str| listed(&gateway, query).0;
-    assert_eq!(list("tag=night"), [other.clone(), tagged.clone()]);
-    assert_eq!(list("tag=a%20b"), [tagged.clone()]);
+    assert_eq!(list("tag=night"), [other.as_str(), tagged.as_str()]);
+    assert_eq!(list("tag=a%20b"), [tagged.as_str()]);
     assert_eq!(list("tag=none"), Vec::<String>::new());
-    assert_eq!(list("queue=other"), [other.clone()]);
+    assert_eq!(list("queue=other"), [other.as_str()]);
     assert_eq!(list("queue=nowhere"), Vec::<String>::new());
-    assert_eq!(list("state=queued"), [tagged.clone(), plain.clone()]);
-    assert_eq!(list("state=scheduled,succeeded"), [later.clone(), other.clone()]);
-    assert_eq!(list("state=open"), [later.clone(), tagged.clone(), plain.clone()]);
-    assert_eq!(list("state=ended"), [other.clone()]);
-    assert_eq!(list("state=ended&tag=night&queue=other&limit=5"), [other]);
+    assert_eq!(list("state=queued"), [tagged.as_str(), plain.as_str()]);
+    assert_eq!(list("state=scheduled,succeeded"), [later.as_str(), other.as_str()]);
+    assert_eq!(list("state=open"), [later.as_str(), tagged.as_str(), plain.as_str()]);
+    assert_eq!(list("state=ended"), [other.as_str()]);
+    assert_eq!(list("state=ended&tag=night&queue=other&limit=5"), [other.as_str()]);
 }
 
 #[test]
