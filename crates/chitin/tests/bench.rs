@@ -1,5 +1,12 @@
 //! `chitin bench`, whole but short: each measurement gives its figures, none of its requests fails, and nothing of it is
 //! left. How fast it was is not for a test to say.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "what fails here, fails the test"
+)]
 
 mod common;
 
