@@ -109,7 +109,8 @@ pub struct AttemptEnd {
     pub outcome: Outcome,
     /// Another attempt could only end the same way.
     pub non_retryable: bool,
-    /// We took it away ourselves (an eviction, a shutdown): nothing is consumed, and it runs again at once.
+    /// We took it away ourselves (an eviction): nothing is consumed, and it runs again at once. So it is with an outcome
+    /// of `cancelled` that nobody asked for: the gateway ended it at its own end.
     pub put_back: bool,
     /// The command's exit code.
     pub exit_code: Option<i32>,

@@ -66,7 +66,6 @@ impl Wishes {
 pub(crate) struct Hub {
     attempts: Mutex<HashMap<(Seq, AttemptNo), Arc<Wishes>>>,
     voids: Mutex<HashMap<(Seq, AttemptNo), u32>>,
-    putting_back: AtomicBool,
 }
 
 impl Hub {
@@ -97,10 +96,9 @@ impl Hub {
         }
     }
 
-    /// Ends everything that runs; what ends from now on because we asked is put back, not cancelled: the gateway
-    /// goes, the work does not.
+    /// Ends everything that runs. What ends because of this is put back, not cancelled: no task says that somebody
+    /// wished its end. The gateway goes, the work does not.
     pub(crate) fn end_all(&self) {
-        self.putting_back.store(true, Ordering::SeqCst);
         let all: Vec<Arc<Wishes>> =
             self.with(|attempts| attempts.values().cloned().collect()).unwrap_or_default();
         for wishes in all {
@@ -121,10 +119,6 @@ impl Hub {
         let before = *count;
         *count = count.saturating_add(1);
         before
-    }
-
-    pub(crate) fn is_putting_back(&self) -> bool {
-        self.putting_back.load(Ordering::SeqCst)
     }
 
     /// Attempts that are not settled yet.

@@ -20,16 +20,19 @@ pub(crate) struct Verdict {
 
 /// The policy, pure. In order: what ended well stays well; an end that was asked for is the end; what we took away
 /// ourselves costs nothing; poison goes before patience; and what cannot start will not start later.
+///
+/// A shim that was told to end its tree cannot know why. The wish of a person stands in the row before any shim hears
+/// of it: without one, the gateway took the attempt away, this one or one that was killed meanwhile.
 pub(crate) fn decide(row: &TaskRow, end: &AttemptEnd, limits: &Limits, dice: u64) -> Verdict {
     let poisoned = end.outcome.is_poisonous() && !end.put_back;
     let verdict = |event, wait_ms| Verdict { event, wait_ms, poisoned };
     if end.outcome == Outcome::Succeeded {
         return verdict(Event::Succeeded, None);
     }
-    if row.cancel_requested || end.outcome == Outcome::Cancelled && !end.put_back {
+    if row.cancel_requested {
         return verdict(Event::Cancelled, None);
     }
-    if end.put_back {
+    if end.put_back || end.outcome == Outcome::Cancelled {
         return verdict(Event::PutBack, None);
     }
     if poisoned && u64::from(row.poison) + 1 >= limits.poison_attempts {
@@ -68,6 +71,10 @@ impl Core {
         lease.ended_at_ms = Some(end.ended_at_ms);
         lease.peak_memory_bytes = end.peak_memory_bytes;
         lease.cpu_ms = end.cpu_ms;
+        if verdict.event == Event::PutBack && end.outcome == Outcome::Cancelled {
+            lease.outcome = Some(Outcome::WorkerLost);
+            lease.error = Some("ended with the gateway; it will run again".to_owned());
+        }
         lease.logs = match (&produced.output, keep_logs) {
             (_, true) => KeptLogs::Files,
             (Some(_), false) => KeptLogs::Stored,

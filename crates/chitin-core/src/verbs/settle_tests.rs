@@ -19,7 +19,7 @@ fn expected(row: &TaskRow, end: &AttemptEnd, limits: &Limits) -> Event {
         Outcome::Succeeded => Event::Succeeded,
         _ if row.cancel_requested => Event::Cancelled,
         _ if ours => Event::PutBack,
-        Outcome::Cancelled => Event::Cancelled,
+        Outcome::Cancelled => Event::PutBack,
         _ if last_poison => Event::GaveUp(DeadReason::Poison),
         _ if end.non_retryable => Event::GaveUp(DeadReason::NonRetryable),
         _ if row.retries == row.policy.retry.max => Event::GaveUp(DeadReason::RetriesExhausted),
@@ -172,6 +172,19 @@ fn what_we_took_away_ourselves_runs_again_at_once_and_costs_nothing() {
     assert_eq!(bench.core.next_wake_ms(&bench.now), 0);
     let second = starts(&bench.batch(&[]))[0];
     assert_eq!(second.attempt.0, 2, "it was started, so its number is used up");
+}
+
+#[test]
+fn an_end_that_nobody_asked_for_was_ours_whichever_life_hears_of_it() {
+    let mut bench = Bench::default();
+    let first = bench.running(spec());
+    bench.batch(&[report(first, end(Outcome::Cancelled))]);
+    let row = bench.row(first.id);
+    assert_eq!((row.state, row.retries, row.poison), (TaskState::Queued, 0, 0));
+    let attempt = bench.attempt(first);
+    assert_eq!(attempt.outcome, Some(Outcome::WorkerLost));
+    assert_eq!(attempt.error.as_deref(), Some("ended with the gateway; it will run again"));
+    assert_eq!(starts(&bench.batch(&[]))[0].attempt.0, 2);
 }
 
 #[test]

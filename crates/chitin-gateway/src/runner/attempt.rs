@@ -110,13 +110,12 @@ pub(super) async fn settle(context: &Arc<Context>, wishes: &Wishes, report: Exit
         tracing::warn!(task.id = %key.id, attempt = key.attempt.0, "a report under a foreign token was ignored");
         return true;
     }
-    let put_back = context.hub.is_putting_back();
     let folder = context.spool.attempt(key.id, key.attempt);
     let limits = context.limits.clone();
     let collected = if report.stdout.total_bytes + report.stderr.total_bytes == 0 && report.result.is_none() {
-        Some(collect::collect(&report, &folder, &limits, put_back))
+        Some(collect::collect(&report, &folder, &limits))
     } else {
-        context.tasks.blocking(move || collect::collect(&report, &folder, &limits, put_back)).await
+        context.tasks.blocking(move || collect::collect(&report, &folder, &limits)).await
     };
     let Some((end, produced, bytes)) = collected else { return false };
     tracing::debug!(task.id = %key.id, attempt = key.attempt.0, outcome = end.outcome.as_str(), "an attempt ended");

@@ -9,13 +9,8 @@ use chitin_proto::shim::{Cause, ExitReport, NotStarted, StartStep, StreamReport,
 use sha2::{Digest, Sha256};
 
 /// The end, what it left, and the bytes that brings to a commit.
-pub(super) fn collect(
-    report: &ExitReport,
-    folder: &Path,
-    limits: &Limits,
-    put_back: bool,
-) -> (AttemptEnd, Produced, u64) {
-    let mut end = attempt_end(report, put_back);
+pub(super) fn collect(report: &ExitReport, folder: &Path, limits: &Limits) -> (AttemptEnd, Produced, u64) {
+    let mut end = attempt_end(report);
     let produced = match produced(report, folder, limits, end.outcome == Outcome::Succeeded) {
         Ok(produced) => produced,
         Err(error) => {
@@ -33,7 +28,7 @@ pub(super) fn collect(
     (end, produced, u64::try_from(bytes).unwrap_or(u64::MAX))
 }
 
-fn attempt_end(report: &ExitReport, put_back: bool) -> AttemptEnd {
+fn attempt_end(report: &ExitReport) -> AttemptEnd {
     let mut end = AttemptEnd {
         outcome: Outcome::Failed,
         non_retryable: false,
@@ -53,11 +48,6 @@ fn attempt_end(report: &ExitReport, put_back: bool) -> AttemptEnd {
         Cause::TimedOut => {
             end.outcome = Outcome::TimedOut;
             end.error = Some(format!("ran {:.1} s, longer than its timeout", seconds(report.running_ms)));
-        }
-        Cause::Cancelled if put_back => {
-            end.outcome = Outcome::WorkerLost;
-            end.put_back = true;
-            end.error = Some("ended with the gateway; it will run again".to_owned());
         }
         Cause::Cancelled => end.outcome = Outcome::Cancelled,
         Cause::OomKilled { limit_bytes } => {

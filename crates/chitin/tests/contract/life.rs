@@ -203,6 +203,28 @@ fn down_kill_leaves_nothing_and_the_task_runs_again() {
     gateway.cli(&["wait", &id]).with(5);
 }
 
+/// A gateway that was ending everything cannot say so any more once it was killed: its successor must not take the end
+/// of an attempt for somebody's wish.
+#[test]
+fn a_down_kill_that_is_killed_itself_cancels_no_task() {
+    let mut gateway = Gateway::start();
+    let stubborn = "trap 'touch told; while [ ! -e go ]; do sleep 0.02; done; exit 3' TERM; \
+        echo $CHITIN_ATTEMPT >> starts; while [ ! -e told ]; do sleep 0.02; done; echo again";
+    let id = gateway.submit(&["sh", "-c", stubborn]);
+    until("it runs", || (!starts(&gateway).is_empty()).then_some(()));
+    let down = gateway.command(&["down", "--kill"]).spawn().unwrap();
+    until("it was told to end", || gateway.path("told").exists().then_some(()));
+    gateway.crash();
+    ended(down);
+    fs::write(gateway.path("go"), "").unwrap();
+    gateway.up();
+    let task = gateway.ended(&id);
+    assert_eq!(task["state"], "succeeded", "{task}");
+    let outcomes: Vec<_> = task["attempts"].as_array().unwrap().iter().map(|one| &one["outcome"]).collect();
+    assert_eq!(outcomes, ["worker_lost", "succeeded"]);
+    assert_eq!(starts(&gateway), "1\n2\n");
+}
+
 /// Some end by themselves at that very moment, some are about to start: none may be left when `down` returns.
 #[test]
 fn down_kill_in_the_middle_of_much_leaves_nothing_each_time() {
