@@ -9,6 +9,7 @@
 mod attempt;
 mod collect;
 mod recover;
+mod shortage;
 mod start;
 
 use std::collections::{HashMap, VecDeque};
@@ -177,6 +178,10 @@ impl Jobs {
             }
             queue = self.ready.wait(queue).ok()?;
         }
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.queue.lock().is_ok_and(|queue| queue.1)
     }
 
     /// Ends the worker threads. A job that is left is found again at the next boot.

@@ -14,12 +14,15 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
-use super::{Context, Job, Wishes, collect};
+use super::{Context, Job, Wishes, collect, shortage};
 use crate::tasks::TaskKind;
 
 /// A shim that was told that its end is committed goes at once; it is waited for so long, so that a gateway that stops
 /// knows that nothing of it is left.
 const LAST_BREATH: Duration = Duration::from_secs(2);
+
+/// Between the end of a conversation with a shim that was found again and the next look at it.
+const ATTACH_PAUSE: Duration = Duration::from_millis(100);
 
 /// How a conversation ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -53,7 +56,12 @@ fn converse(context: &Arc<Context>, key: AttemptKey, socket: StdUnixStream, atta
             () = shared.tasks.stopped() => Over::Stopped,
         };
         tracing::debug!(task.id = %key.id, attempt = key.attempt.0, ?over, "a shim's conversation is over");
-        if over == Over::Gone {
+        if matches!(over, Over::Gone | Over::Void) {
+            if attach {
+                // One that lives and does not want to talk to us would be asked again at once, for ever.
+                tokio::time::sleep(ATTACH_PAUSE).await;
+            }
+            // What was given out anew meanwhile, or has been settled, is not looked for.
             shared.jobs.push(Job::Recover { attempt: key, same_boot: true });
         }
     });
@@ -111,13 +119,29 @@ pub(super) async fn settle(context: &Arc<Context>, wishes: &Wishes, report: Exit
         return true;
     }
     let folder = context.spool.attempt(key.id, key.attempt);
-    let limits = context.limits.clone();
-    let collected = if report.stdout.total_bytes + report.stderr.total_bytes == 0 && report.result.is_none() {
-        Some(collect::collect(&report, &folder, &limits))
-    } else {
-        context.tasks.blocking(move || collect::collect(&report, &folder, &limits)).await
+    let says_nothing =
+        report.stdout.total_bytes == 0 && report.stderr.total_bytes == 0 && report.result.is_none();
+    let report = Arc::new(report);
+    let mut short = false;
+    let (end, produced, bytes) = loop {
+        let collected = if says_nothing {
+            Some(collect::collect(&report, &folder, &context.limits))
+        } else {
+            let (report, folder, limits) = (Arc::clone(&report), folder.clone(), context.limits.clone());
+            context.tasks.blocking(move || collect::collect(&report, &folder, &limits)).await
+        };
+        match collected {
+            None => return false,
+            Some(Ok(collected)) => break collected,
+            Some(Err(error)) => {
+                if !short {
+                    tracing::warn!(task.id = %key.id, attempt = key.attempt.0, %error, "what an attempt left cannot be read yet");
+                    short = true;
+                }
+                tokio::time::sleep(shortage::PAUSE).await;
+            }
+        }
     };
-    let Some((end, produced, bytes)) = collected else { return false };
     tracing::debug!(task.id = %key.id, attempt = key.attempt.0, outcome = end.outcome.as_str(), "an attempt ended");
     context.engine.insist(bytes, Input::ShimReport { attempt: key, end, produced }).await
 }

@@ -8,11 +8,21 @@ use chitin_core::{AttemptEnd, Limits, Outcome, Produced, StoredOutput, StoredRes
 use chitin_proto::shim::{Cause, ExitReport, NotStarted, StartStep, StreamReport, names};
 use sha2::{Digest, Sha256};
 
+use super::shortage;
+
 /// The end, what it left, and the bytes that brings to a commit.
-pub(super) fn collect(report: &ExitReport, folder: &Path, limits: &Limits) -> (AttemptEnd, Produced, u64) {
+///
+/// # Errors
+/// The machine is short of something for a moment: what the attempt left is as good as before, and is to be read again.
+pub(super) fn collect(
+    report: &ExitReport,
+    folder: &Path,
+    limits: &Limits,
+) -> io::Result<(AttemptEnd, Produced, u64)> {
     let mut end = attempt_end(report);
     let produced = match produced(report, folder, limits, end.outcome == Outcome::Succeeded) {
         Ok(produced) => produced,
+        Err(error) if shortage::is_one(&error) => return Err(error),
         Err(error) => {
             // The command's word without its output would be half an answer.
             end.outcome = Outcome::WorkerLost;
@@ -25,7 +35,7 @@ pub(super) fn collect(report: &ExitReport, folder: &Path, limits: &Limits) -> (A
         .as_ref()
         .map_or(0, |output| output.stdout.as_ref().map_or(0, Vec::len) + output.stderr.len());
     let bytes = output + produced.result.as_ref().map_or(0, |result| result.body.len());
-    (end, produced, u64::try_from(bytes).unwrap_or(u64::MAX))
+    Ok((end, produced, u64::try_from(bytes).unwrap_or(u64::MAX)))
 }
 
 fn attempt_end(report: &ExitReport) -> AttemptEnd {

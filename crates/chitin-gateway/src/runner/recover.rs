@@ -24,16 +24,18 @@ use crate::tasks::TaskKind;
 
 /// Between two looks at a shim that lives and does not answer: it is on its way out, or not yet listening.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
-/// Looks before the attempt is handed to the end of the line, so that one stuck shim holds up no other.
-const LOOKS: u32 = 50;
+/// So long it is looked before the attempt is handed to the end of the line: one stuck shim, or a tree that does not
+/// end, holds up no other.
+const LOOK_FOR: Duration = Duration::from_secs(1);
 
 /// One more of these for each void of the same attempt, up to so many: half a minute.
 const VOID_PAUSE: Duration = Duration::from_millis(250);
 const VOID_PAUSES: u32 = 120;
 
 pub(super) fn recover(context: &Arc<Context>, key: AttemptKey, same_boot: bool) {
-    for _ in 0..LOOKS {
-        if context.hub.get(key).is_none() {
+    let began = clock::steady();
+    while clock::steady().saturating_sub(began) < LOOK_FOR {
+        if context.hub.get(key).is_none() || context.jobs.is_stopped() {
             return;
         }
         match look(context, key, same_boot) {
@@ -80,7 +82,7 @@ fn look(context: &Arc<Context>, key: AttemptKey, same_boot: bool) -> std::io::Re
 
 /// The first time at once: nothing was wrong but that the gateway ended. A start that is voided again and again (no
 /// memory for a process) waits longer each time.
-fn voided(context: &Arc<Context>, key: AttemptKey) {
+pub(super) fn voided(context: &Arc<Context>, key: AttemptKey) {
     let wait = VOID_PAUSE.saturating_mul(context.hub.voided_before(key).min(VOID_PAUSES));
     let shared = Arc::clone(context);
     context.tasks.spawn(TaskKind::Attempt, async move {

@@ -8,8 +8,10 @@ use std::thread::{self, JoinHandle};
 use chitin_core::{AttemptEnd, Input, Outcome, Payload, Policy, Produced, StartOrder};
 use chitin_proto::http::EnvVars;
 use chitin_proto::shim::{Order, PROTOCOL_VERSION, ResourceLimits};
+use chitin_shim::start::SpawnError;
+use chitin_store::{StoreError, Verdict};
 
-use super::{Context, Job, attempt, recover};
+use super::{Context, Job, attempt, recover, shortage};
 use crate::clock;
 use crate::engine::chain;
 use crate::tasks::TaskKind;
@@ -49,11 +51,12 @@ impl BaseEnv {
     }
 }
 
-/// Why an attempt could not be started: chitin's own trouble, worth another try by the task's policy.
+/// Why an attempt could not be started: chitin's own trouble. What passes by itself costs the task nothing; the rest is
+/// worth another try by its policy.
 #[derive(Debug, thiserror::Error)]
 enum StartError {
     #[error("the task's payload could not be read")]
-    Payload(#[source] Box<dyn std::error::Error + Send + Sync>),
+    Payload(#[source] Box<StoreError>),
     #[error("the task's payload is gone")]
     NoPayload,
     #[error("the stored {what} is not readable")]
@@ -61,7 +64,22 @@ enum StartError {
     #[error("the attempt's folder could not be made")]
     Folder(#[source] io::Error),
     #[error("the shim could not be started")]
-    Spawn(#[from] chitin_shim::start::SpawnError),
+    Spawn(#[from] SpawnError),
+}
+
+impl StartError {
+    fn passes(&self) -> bool {
+        match self {
+            Self::Payload(error) => error.verdict() != Verdict::Corrupt,
+            Self::Folder(error) => shortage::is_one(error),
+            Self::Spawn(
+                SpawnError::Memory(error)
+                | SpawnError::Socket(error)
+                | SpawnError::Process { source: error, .. },
+            ) => shortage::is_one(error),
+            Self::Spawn(SpawnError::Order(_)) | Self::NoPayload | Self::Malformed { .. } => false,
+        }
+    }
 }
 
 /// Starts the worker threads.
@@ -84,6 +102,12 @@ fn start(context: &Arc<Context>, order: StartOrder) {
     let key = order.attempt;
     match try_start(context, &order) {
         Ok(socket) => attempt::listen(context, key, socket),
+        // No shim was started, so there is nothing to void: the same attempt again, after a pause that grows.
+        Err(error) if error.passes() => {
+            let error = chain(&error);
+            tracing::warn!(task.id = %key.id, attempt = key.attempt.0, error, "an attempt cannot be started yet");
+            recover::voided(context, key);
+        }
         Err(error) => {
             let error = chain(&error);
             tracing::warn!(task.id = %key.id, attempt = key.attempt.0, error, "an attempt could not be started");

@@ -2,9 +2,10 @@
 
 use std::fs;
 
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use serde_json::{Value, json};
 
-use crate::common::{Gateway, ended, traces, until};
+use crate::common::{Gateway, ended, log, traces, until};
 
 /// Starts gateways by themselves, on whatever port is free.
 const LISTEN: &str = "listen = \"127.0.0.1:0\"\n";
@@ -223,6 +224,29 @@ fn a_down_kill_that_is_killed_itself_cancels_no_task() {
     let outcomes: Vec<_> = task["attempts"].as_array().unwrap().iter().map(|one| &one["outcome"]).collect();
     assert_eq!(outcomes, ["worker_lost", "succeeded"]);
     assert_eq!(starts(&gateway), "1\n2\n");
+}
+
+/// A result that cannot be opened just now is not lost, and an attempt that cannot be started just now has not failed.
+#[test]
+fn a_gateway_out_of_descriptors_loses_no_result_and_no_attempt() {
+    let gateway = Gateway::start();
+    let runs = gateway.submit(&["sh", "-c", WAITS.replace("exit 5", "exit 0").as_str()]);
+    until("it runs", || (!starts(&gateway).is_empty()).then_some(()));
+    let later = gateway.submit_with(&["--delay", "1s"], &["echo", "later"]);
+    let pid = Pid::from_raw(gateway.pid().cast_signed());
+    // It has ours.
+    let before = getrlimit(Resource::Nofile);
+    prlimit(pid, Resource::Nofile, Rlimit { current: Some(3), ..before.clone() }).unwrap();
+    fs::write(gateway.path("go"), "").unwrap();
+    for sign in ["what an attempt left cannot be read yet", "an attempt cannot be started yet"] {
+        until(sign, || log(&gateway.data).contains(sign).then_some(()));
+    }
+    prlimit(pid, Resource::Nofile, before).unwrap();
+    for (id, result) in [(&runs, "began\nwent\n"), (&later, "later\n")] {
+        let task = gateway.ended(id);
+        assert_eq!((&task["state"], task["attempt"].as_u64()), (&json!("succeeded"), Some(1)), "{task}");
+        assert_eq!(gateway.cli(&["result", id]).with(0).out(), result);
+    }
 }
 
 /// Some end by themselves at that very moment, some are about to start: none may be left when `down` returns.
