@@ -28,9 +28,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// end, holds up no other.
 const LOOK_FOR: Duration = Duration::from_secs(1);
 
-/// One more of these for each void of the same attempt, up to so many: half a minute.
+/// One more of these for each void of the same attempt in this gateway's life, up to so many voids: nine seconds in all.
 const VOID_PAUSE: Duration = Duration::from_millis(250);
-const VOID_PAUSES: u32 = 120;
+const MOST_VOIDS: u32 = 8;
 
 pub(super) fn recover(context: &Arc<Context>, key: AttemptKey, same_boot: bool) {
     let began = clock::steady();
@@ -80,13 +80,31 @@ fn look(context: &Arc<Context>, key: AttemptKey, same_boot: bool) -> std::io::Re
     Ok(true)
 }
 
-/// The first time at once: nothing was wrong but that the gateway ended. A start that is voided again and again (no
-/// memory for a process) waits longer each time.
+/// No shim will ever start this attempt under its token. The first time it begins anew at once: nothing was wrong but
+/// that a gateway ended. Shims that end again and again before they can claim are chitin's own trouble: each start waits
+/// longer, and after some the attempt has failed, visibly, and its task's policy decides.
 pub(super) fn voided(context: &Arc<Context>, key: AttemptKey) {
-    let wait = VOID_PAUSE.saturating_mul(context.hub.voided_before(key).min(VOID_PAUSES));
+    let before = context.hub.voided_before(key);
+    if context.hub.is_putting_back() {
+        let end = ended_by_us(
+            Outcome::WorkerLost,
+            true,
+            "ended with the gateway before it began; it will run again",
+        );
+        return report(context, Input::ShimReport { attempt: key, end, produced: Produced::default() });
+    }
+    if before >= MOST_VOIDS {
+        let error =
+            "its shim ended before it could claim the attempt, again and again; is chitin-shim whole?";
+        tracing::error!(task.id = %key.id, attempt = key.attempt.0, voids = before, "shims end before they claim");
+        return lost(context, key, Outcome::Failed, error);
+    }
+    if before > 0 {
+        tracing::warn!(task.id = %key.id, attempt = key.attempt.0, voids = before, "an attempt was voided again");
+    }
     let shared = Arc::clone(context);
     context.tasks.spawn(TaskKind::Attempt, async move {
-        tokio::time::sleep(wait).await;
+        tokio::time::sleep(VOID_PAUSE.saturating_mul(before)).await;
         _ = shared.engine.insist(0, Input::Voided { attempt: key }).await;
     });
 }
@@ -123,10 +141,16 @@ fn host_lost(context: &Arc<Context>, key: AttemptKey) {
 }
 
 fn lost(context: &Arc<Context>, key: AttemptKey, outcome: Outcome, error: &str) {
-    let end = AttemptEnd {
+    let end = ended_by_us(outcome, false, error);
+    report(context, Input::ShimReport { attempt: key, end, produced: Produced::default() });
+}
+
+/// An end that no shim reported.
+fn ended_by_us(outcome: Outcome, put_back: bool, error: &str) -> AttemptEnd {
+    AttemptEnd {
         outcome,
         non_retryable: false,
-        put_back: false,
+        put_back,
         exit_code: None,
         signal: None,
         error: Some(error.to_owned()),
@@ -134,8 +158,7 @@ fn lost(context: &Arc<Context>, key: AttemptKey, outcome: Outcome, error: &str) 
         ended_at_ms: clock::wall_ms(),
         peak_memory_bytes: None,
         cpu_ms: None,
-    };
-    report(context, Input::ShimReport { attempt: key, end, produced: Produced::default() });
+    }
 }
 
 fn report(context: &Arc<Context>, input: Input) {
