@@ -265,7 +265,7 @@ impl WriterLoop {
         let patience = if self.heavy.is_empty() { wake_ms.unsigned_abs() } else { 0 };
         let gathered =
             Gathered::from(&self.receiver, Duration::from_millis(patience), self.rhythm, &self.limits);
-        let Gathered { batch, heavy, dispatch, stop, .. } = gathered;
+        let Gathered { batch, heavy, dispatch, stop, bytes } = gathered;
         self.heavy.extend(heavy);
         if let Some(dispatch) = dispatch {
             self.core.set_dispatch(dispatch);
@@ -283,7 +283,7 @@ impl WriterLoop {
         if !batch.is_empty() || self.core.next_wake_ms(&self.now()) == 0 {
             let (commands, began) = (batch.len(), clock::steady());
             self.batch(batch, world);
-            self.rhythm = Rhythm::of(commands, clock::steady().saturating_sub(began));
+            self.rhythm = Rhythm::of(commands, bytes, clock::steady().saturating_sub(began));
         }
         if stop {
             // What is too heavy for a batch was handed over before the stop, too.

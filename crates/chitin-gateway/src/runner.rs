@@ -113,6 +113,11 @@ impl Hub {
         self.with(|attempts| attempts.values().any(|wishes| is_it(&wishes.key))).unwrap_or(true)
     }
 
+    /// Whether this attempt is to end, because somebody asked or because the gateway goes and takes all with it.
+    fn is_end_wanted(&self, key: AttemptKey) -> bool {
+        self.get(key).is_some_and(|wishes| wishes.end.load(Ordering::SeqCst))
+    }
+
     /// How often this attempt was voided before; counts this time.
     fn voided_before(&self, key: AttemptKey) -> u32 {
         let Ok(mut voids) = self.voids.lock() else { return 0 };

@@ -16,6 +16,8 @@ use crate::clock;
 
 /// A commit that took less is not what clients wait for: a round trip of 32 of them takes as long.
 const SLOW: Duration = Duration::from_millis(1);
+/// A batch of single submissions stays below this; a bulk of a thousand tasks does not.
+const LIGHT_BYTES: u64 = 65_536;
 /// Longer than this nobody is held up, however slow the disk: a stalled disk is no rhythm.
 const LONGEST_HOLD: Duration = Duration::from_millis(2);
 
@@ -27,7 +29,7 @@ pub(super) struct Gathered {
     pub(super) heavy: VecDeque<Box<Command>>,
     pub(super) dispatch: Option<Dispatch>,
     pub(super) stop: bool,
-    bytes: u64,
+    pub(super) bytes: u64,
 }
 
 /// How the last commit went.
@@ -38,9 +40,10 @@ pub(super) struct Rhythm {
 }
 
 impl Rhythm {
-    /// A commit of `answered` commands that took `took`.
-    pub(super) fn of(answered: usize, took: Duration) -> Self {
-        Self { answered, took }
+    /// A commit of `answered` commands with so many bytes that took `took`. What much is written by is not the disk's
+    /// pace but the writer's own, and holding it up would only let it idle.
+    pub(super) fn of(answered: usize, bytes: u64, took: Duration) -> Self {
+        if bytes > LIGHT_BYTES { Self::default() } else { Self { answered, took } }
     }
 
     /// How many are worth waiting for when `waiting` are there already, and for how long.
@@ -179,13 +182,22 @@ mod tests {
             sender.send(command(1)).unwrap();
             sender
         });
-        let rhythm = Rhythm::of(1, Duration::from_secs(3_600));
+        let rhythm = Rhythm::of(1, 0, Duration::from_secs(3_600));
         let gathered = Gathered::from(&receiver, Duration::from_secs(60), rhythm, &limits);
         assert!(!gathered.batch.is_empty());
         drop(late.join());
-        assert_eq!(Rhythm::of(3, Duration::from_micros(400)).hold(2), (0, Duration::ZERO), "quick enough");
-        assert_eq!(Rhythm::of(3, Duration::from_micros(1_600)).hold(2), (5, Duration::from_micros(800)));
-        assert_eq!(Rhythm::of(3, Duration::from_secs(9)).hold(0), (3, LONGEST_HOLD));
+        assert_eq!(
+            Rhythm::of(3, 99, Duration::from_micros(400)).hold(2),
+            (0, Duration::ZERO),
+            "quick enough"
+        );
+        assert_eq!(Rhythm::of(3, 99, Duration::from_micros(1_600)).hold(2), (5, Duration::from_micros(800)));
+        assert_eq!(Rhythm::of(3, 99, Duration::from_secs(9)).hold(0), (3, LONGEST_HOLD));
+        assert_eq!(
+            Rhythm::of(3, LIGHT_BYTES + 1, Duration::from_secs(9)).hold(0),
+            (0, Duration::ZERO),
+            "a bulk"
+        );
     }
 
     #[test]

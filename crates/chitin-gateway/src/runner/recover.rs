@@ -85,7 +85,8 @@ fn look(context: &Arc<Context>, key: AttemptKey, same_boot: bool) -> std::io::Re
 /// longer, and after some the attempt has failed, visibly, and its task's policy decides.
 pub(super) fn voided(context: &Arc<Context>, key: AttemptKey) {
     let before = context.hub.voided_before(key);
-    if context.hub.is_putting_back() {
+    if context.hub.is_end_wanted(key) {
+        // Cancelled if somebody asked for that; else put back, as the gateway goes.
         let end = ended_by_us(
             Outcome::WorkerLost,
             true,
@@ -141,16 +142,16 @@ fn host_lost(context: &Arc<Context>, key: AttemptKey) {
 }
 
 fn lost(context: &Arc<Context>, key: AttemptKey, outcome: Outcome, error: &str) {
-    let end = ended_by_us(outcome, false, error);
+    let end = ended_by_us(outcome, error);
     report(context, Input::ShimReport { attempt: key, end, produced: Produced::default() });
 }
 
 /// An end that no shim reported.
-fn ended_by_us(outcome: Outcome, put_back: bool, error: &str) -> AttemptEnd {
+fn ended_by_us(outcome: Outcome, error: &str) -> AttemptEnd {
     AttemptEnd {
         outcome,
         non_retryable: false,
-        put_back,
+        put_back: false,
         exit_code: None,
         signal: None,
         error: Some(error.to_owned()),
