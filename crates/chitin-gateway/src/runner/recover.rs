@@ -87,11 +87,7 @@ pub(super) fn voided(context: &Arc<Context>, key: AttemptKey) {
     let before = context.hub.voided_before(key);
     if context.hub.is_end_wanted(key) {
         // Cancelled if somebody asked for that; else put back, as the gateway goes.
-        let end = ended_by_us(
-            Outcome::WorkerLost,
-            true,
-            "ended with the gateway before it began; it will run again",
-        );
+        let end = ended_by_us(Outcome::Cancelled, "ended before it began");
         return report(context, Input::ShimReport { attempt: key, end, produced: Produced::default() });
     }
     if before >= MOST_VOIDS {
