@@ -83,14 +83,9 @@ fn look(context: &Arc<Context>, key: AttemptKey, same_boot: bool) -> std::io::Re
 /// No shim will ever start this attempt under its token. The first time it begins anew at once: nothing was wrong but
 /// that a gateway ended. Shims that end again and again before they can claim are chitin's own trouble: each start waits
 /// longer, and after some the attempt has failed, visibly, and its task's policy decides.
-pub(super) fn voided(context: &Arc<Context>, key: AttemptKey) {
+fn voided(context: &Arc<Context>, key: AttemptKey) {
     let before = context.hub.voided_before(key);
-    if context.hub.is_end_wanted(key) {
-        // Cancelled if somebody asked for that; else put back, as the gateway goes.
-        let end = ended_by_us(Outcome::Cancelled, "ended before it began");
-        return report(context, Input::ShimReport { attempt: key, end, produced: Produced::default() });
-    }
-    if before >= MOST_VOIDS {
+    if before >= MOST_VOIDS && !context.hub.is_end_wanted(key) {
         let error =
             "its shim ended before it could claim the attempt, again and again; is chitin-shim whole?";
         tracing::error!(task.id = %key.id, attempt = key.attempt.0, voids = before, "shims end before they claim");
@@ -101,9 +96,23 @@ pub(super) fn voided(context: &Arc<Context>, key: AttemptKey) {
     }
     let shared = Arc::clone(context);
     context.tasks.spawn(TaskKind::Attempt, async move {
-        tokio::time::sleep(VOID_PAUSE.saturating_mul(before)).await;
-        _ = shared.engine.insist(0, Input::Voided { attempt: key }).await;
+        if !shared.hub.is_end_wanted(key) {
+            tokio::time::sleep(VOID_PAUSE.saturating_mul(before)).await;
+        }
+        begin_again(&shared, key).await;
     });
+}
+
+/// The same attempt under a new token, unless its end is wanted meanwhile: then that is its end.
+pub(super) async fn begin_again(context: &Context, key: AttemptKey) {
+    let input = if context.hub.is_end_wanted(key) {
+        // Cancelled if somebody asked for that; else put back, as the gateway goes.
+        let end = ended_by_us(Outcome::Cancelled, "ended before it began");
+        Input::ShimReport { attempt: key, end, produced: Produced::default() }
+    } else {
+        Input::Voided { attempt: key }
+    };
+    _ = context.engine.insist(0, input).await;
 }
 
 fn recorded(context: &Arc<Context>, key: AttemptKey, report: ExitReport) {

@@ -102,11 +102,15 @@ fn start(context: &Arc<Context>, order: StartOrder) {
     let key = order.attempt;
     match try_start(context, &order) {
         Ok(socket) => attempt::listen(context, key, socket),
-        // No shim was started, so there is nothing to void: the same attempt again, after a pause that grows.
+        // No shim was started, so there is nothing to void: the same attempt again, soon.
         Err(error) if error.passes() => {
             let error = chain(&error);
             tracing::warn!(task.id = %key.id, attempt = key.attempt.0, error, "an attempt cannot be started yet");
-            recover::voided(context, key);
+            let shared = Arc::clone(context);
+            context.tasks.spawn(TaskKind::Attempt, async move {
+                tokio::time::sleep(shortage::PAUSE).await;
+                recover::begin_again(&shared, key).await;
+            });
         }
         Err(error) => {
             let error = chain(&error);

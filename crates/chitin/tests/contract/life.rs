@@ -236,7 +236,7 @@ fn a_gateway_out_of_descriptors_loses_no_result_and_no_attempt() {
     let pid = Pid::from_raw(gateway.pid().cast_signed());
     // It has ours.
     let before = getrlimit(Resource::Nofile);
-    prlimit(pid, Resource::Nofile, Rlimit { current: Some(3), ..before.clone() }).unwrap();
+    prlimit(pid, Resource::Nofile, Rlimit { current: Some(3), ..before }).unwrap();
     fs::write(gateway.path("go"), "").unwrap();
     for sign in ["what an attempt left cannot be read yet", "an attempt cannot be started yet"] {
         until(sign, || log(&gateway.data).contains(sign).then_some(()));
