@@ -9,6 +9,7 @@ mod control;
 mod guard;
 mod logs;
 mod lookup;
+mod pieces;
 mod problem;
 mod queues;
 mod result;
@@ -63,21 +64,25 @@ pub(crate) struct Isolation {
 
 /// Bounds on what is in flight, each with a gauge on the status page.
 pub(crate) struct Budgets {
-    /// Requests, but for those that watch.
-    pub(crate) requests: Semaphore,
+    /// Requests, but for those that watch; one with a body from when that has arrived.
+    pub(crate) requests: Arc<Semaphore>,
     /// Long polls and streams (R1.2).
     pub(crate) watchers: Arc<Semaphore>,
     /// Bodies, in KiB.
     pub(crate) body_kib: Arc<Semaphore>,
+    /// A tenth of it that only small bodies may use: whoever sends large ones slowly keeps nobody else from submitting.
+    pub(crate) small_body_kib: Arc<Semaphore>,
 }
 
 impl Budgets {
     pub(crate) fn new(limits: &Limits) -> Self {
         let permits = |value: u64| usize::try_from(value).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
+        let body_kib = limits.body_bytes_in_flight / 1_024;
         Self {
-            requests: Semaphore::new(permits(limits.requests)),
+            requests: Arc::new(Semaphore::new(permits(limits.requests))),
             watchers: Arc::new(Semaphore::new(permits(limits.watchers))),
-            body_kib: Arc::new(Semaphore::new(permits(limits.body_bytes_in_flight / 1_024))),
+            body_kib: Arc::new(Semaphore::new(permits(body_kib - body_kib / 10))),
+            small_body_kib: Arc::new(Semaphore::new(permits(body_kib / 10))),
         }
     }
 }

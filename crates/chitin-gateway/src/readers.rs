@@ -19,12 +19,12 @@ struct Shared {
     database: PathBuf,
     options: StoreOptions,
     idle: Mutex<Vec<Reader>>,
-    permits: Semaphore,
+    permits: Arc<Semaphore>,
 }
 
 impl Readers {
     pub(crate) fn new(database: PathBuf, options: StoreOptions, most: u64) -> Self {
-        let permits = Semaphore::new(usize::try_from(most).unwrap_or(1).max(1));
+        let permits = Arc::new(Semaphore::new(usize::try_from(most).unwrap_or(1).max(1)));
         Self { shared: Arc::new(Shared { database, options, idle: Mutex::default(), permits }) }
     }
 
@@ -54,8 +54,14 @@ impl Readers {
         tasks: &Tasks,
         work: impl FnOnce(&Reader) -> Result<T, StoreError> + Send + 'static,
     ) -> Option<Result<T, StoreError>> {
-        let _permit = self.shared.permits.acquire().await.ok()?;
+        let permit = Arc::clone(&self.shared.permits).acquire_owned().await.ok()?;
         let readers = self.clone();
-        tasks.blocking(move || readers.with(work)).await
+        let read = move || {
+            let result = readers.with(work);
+            // Here, not where it is waited for: whoever asked may be gone, and the connection is still in use.
+            drop(permit);
+            result
+        };
+        tasks.blocking(read).await
     }
 }

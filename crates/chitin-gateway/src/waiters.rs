@@ -1,6 +1,7 @@
 //! Who waits for which task. A wake-up carries nothing: whoever is woken looks at the store, which is the truth.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -10,7 +11,8 @@ use tokio::sync::Notify;
 /// The waiting, by task. Bounded by the budget of long polls and streams.
 #[derive(Debug, Default)]
 pub(crate) struct Waiters {
-    by_task: Mutex<HashMap<TaskId, Arc<Notify>>>,
+    /// Each with how many wait for it.
+    by_task: Mutex<HashMap<TaskId, (Arc<Notify>, usize)>>,
     waiting: AtomicUsize,
 }
 
@@ -19,7 +21,11 @@ impl Waiters {
     pub(crate) fn watch(self: &Arc<Self>, id: TaskId) -> Watch {
         self.waiting.fetch_add(1, Ordering::SeqCst);
         let notify = match self.by_task.lock() {
-            Ok(mut by_task) => Arc::clone(by_task.entry(id).or_default()),
+            Ok(mut by_task) => {
+                let (notify, waiting) = by_task.entry(id).or_default();
+                *waiting = waiting.saturating_add(1);
+                Arc::clone(notify)
+            }
             Err(_) => Arc::default(),
         };
         Watch { waiters: Arc::clone(self), id, notify }
@@ -31,7 +37,7 @@ impl Waiters {
             return;
         }
         if let Ok(by_task) = self.by_task.lock()
-            && let Some(notify) = by_task.get(&id)
+            && let Some((notify, _)) = by_task.get(&id)
         {
             notify.notify_waiters();
         }
@@ -56,12 +62,30 @@ impl Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         self.waiters.waiting.fetch_sub(1, Ordering::SeqCst);
-        if let Ok(mut by_task) = self.waiters.by_task.lock() {
-            // Ours and the map's: nobody else waits.
-            let last = by_task.get(&self.id).is_some_and(|notify| Arc::strong_count(notify) <= 2);
-            if last {
-                by_task.remove(&self.id);
+        if let Ok(mut by_task) = self.waiters.by_task.lock()
+            && let Entry::Occupied(mut place) = by_task.entry(self.id)
+        {
+            let (_, waiting) = place.get_mut();
+            *waiting = waiting.saturating_sub(1);
+            if *waiting == 0 {
+                place.remove();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_left_of_those_who_waited() {
+        let waiters = Arc::new(Waiters::default());
+        let [one, two] = [1, 2].map(|_| waiters.watch(TaskId([7; 16])));
+        drop(one);
+        assert_eq!(waiters.by_task.lock().unwrap().len(), 1, "one still waits");
+        drop(two);
+        assert!(waiters.by_task.lock().unwrap().is_empty());
+        assert_eq!(waiters.waiting.load(Ordering::SeqCst), 0);
     }
 }

@@ -24,8 +24,8 @@ pub use ballast::Ballast;
 pub use error::{NoReason, StoreError, Verdict};
 pub use open::StoreOptions;
 pub use read::{
-    Counts, Filter, ListedTask, Page, Reader, Resolved, ResultMeta, SpoolVerdict, StateFilter, StoredEnd,
-    TaskDetail,
+    Counts, EndMeta, Filter, ListedTask, Page, Reader, Resolved, ResultMeta, SpoolVerdict, StateFilter,
+    StoredEnd, TaskDetail,
 };
 pub use tx::{Commit, WriteTx};
 pub use wal::{Checkpointer, Restart, WalState};

@@ -116,8 +116,30 @@ fn payload_result_and_logs_come_back_byte_for_byte() {
     assert_eq!(end.result, Some(result(b"second")));
     assert_eq!(store.reader.result(id(2)).unwrap().unwrap().result, None);
     assert_eq!(store.reader.result(id(3)).unwrap(), None);
+    let meta = store.reader.result_meta(id(1)).unwrap().unwrap();
+    let of = meta.result.unwrap();
+    assert_eq!((meta.seq, meta.state, of.bytes, of.attempt), (Seq(1), TaskState::Queued, 6, AttemptNo(2)));
+    assert_eq!(store.reader.result_meta(id(2)).unwrap().unwrap().result, None);
+    assert_eq!(store.reader.result_meta(id(3)).unwrap(), None);
     assert_eq!(store.reader.output(Seq(1), AttemptNo(1)).unwrap(), Some(output()));
     assert_eq!(store.reader.output(Seq(1), AttemptNo(2)).unwrap(), None);
+}
+
+#[test]
+fn a_result_comes_piece_by_piece_and_never_another_one() {
+    let mut store = store();
+    let body: Vec<u8> = (0..20_000_u32).flat_map(u32::to_le_bytes).collect();
+    store.change(|tx| {
+        insert(tx, &queued(1));
+        tx.put_result(Seq(1), 1, AttemptNo(1), &result(&body)).unwrap();
+    });
+    let piece = |offset, most| store.reader.result_piece(Seq(1), 80_000, offset, most).unwrap();
+    assert_eq!(piece(0, 30_000).unwrap(), body[..30_000]);
+    assert_eq!(piece(30_000, 30_000).unwrap(), body[30_000..60_000]);
+    assert_eq!(piece(60_000, 30_000).unwrap(), body[60_000..]);
+    assert_eq!(piece(80_000, 30_000).unwrap(), []);
+    assert_eq!(store.reader.result_piece(Seq(1), 79_999, 0, 9).unwrap(), None, "another result");
+    assert_eq!(store.reader.result_piece(Seq(2), 80_000, 0, 9).unwrap(), None, "none");
 }
 
 #[test]

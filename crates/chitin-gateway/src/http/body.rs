@@ -10,18 +10,22 @@ use chitin_proto::http::Code;
 use http_body_util::BodyExt;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::Shared;
 use super::problem::Oops;
+use super::{Shared, guard};
 
 /// A client that sends too much without asking first is heard out for so long and so far, unheeded, so that it can
 /// read why it was refused: most clients read the answer only once they have sent everything.
 const HEAR_OUT: Duration = Duration::from_secs(2);
 const HEAR_OUT_BYTES: u64 = 20_000_000;
 
-/// A body with the budget it takes; given back when it is dropped.
+/// A body up to this size is a small one: nearly all are.
+const SMALL_BYTES: u64 = 65_536;
+
+/// A body with the budget it takes and its request's place among those in flight; given back when it is dropped.
 pub(crate) struct Whole {
     pub(crate) bytes: Bytes,
     _budget: OwnedSemaphorePermit,
+    _place: OwnedSemaphorePermit,
 }
 
 /// Reads a JSON body of at most `most` bytes.
@@ -39,15 +43,12 @@ pub(crate) async fn read_json(face: &Shared, request: Request<Body>, most: u64) 
         }
         return Err(too_large(most));
     }
-    let expected = said.unwrap_or(most);
-    let kib = u32::try_from(expected / 1_024 + 1).unwrap_or(u32::MAX);
-    let Ok(budget) = Arc::clone(&face.budgets.body_kib).try_acquire_many_owned(kib) else {
-        return Err(Oops::new(Code::Overloaded, "too many bytes are in flight; try again"));
-    };
+    let budget = budget(face, said.unwrap_or(most))?;
     let patience = Duration::from_millis(face.limits.body_timeout_ms);
     let read = tokio::time::timeout(patience, read_bounded(&mut body, said, most)).await;
     match read {
-        Ok(Ok(bytes)) => Ok(Whole { bytes, _budget: budget }),
+        // Only now: a thousand slow senders must not take the places of everybody else.
+        Ok(Ok(bytes)) => Ok(Whole { bytes, _budget: budget, _place: guard::place(face).await? }),
         Ok(Err(oops)) => {
             if oops.is_none() {
                 hear_out(&mut body).await;
@@ -59,6 +60,17 @@ pub(crate) async fn read_json(face: &Shared, request: Request<Body>, most: u64) 
             format!("the body did not arrive within {} s", patience.as_secs_f64()),
         )),
     }
+}
+
+/// Room for a body of so many bytes, before it is read.
+fn budget(face: &Shared, bytes: u64) -> Result<OwnedSemaphorePermit, Oops> {
+    let kib = u32::try_from(bytes / 1_024 + 1).unwrap_or(u32::MAX);
+    let budgets = &face.budgets;
+    let small = (bytes <= SMALL_BYTES).then_some(&budgets.small_body_kib);
+    let mut rooms = small.into_iter().chain([&budgets.body_kib]);
+    rooms
+        .find_map(|room| Arc::clone(room).try_acquire_many_owned(kib).ok())
+        .ok_or_else(|| Oops::new(Code::Overloaded, "too many bytes are in flight; try again"))
 }
 
 /// `Err(None)`: more than allowed.

@@ -4,16 +4,18 @@
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::{HeaderMap, HeaderValue, Request, Response, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, header};
 use axum::response::IntoResponse;
 use chitin_proto::http::Code;
 use hyper::body::Incoming;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+use tokio::sync::OwnedSemaphorePermit;
 use tower_service::Service;
 
 use super::Shared;
@@ -147,23 +149,14 @@ impl Guarded {
                 Err(oops) => return oops.into_response(),
             }
         }
-        // Whoever watches has a budget of their own, taken by the route.
-        let place = if open || watches(request.uri()) {
+        // Whoever watches has a budget of their own, and whoever sends a body takes a place when it has arrived: both by
+        // the route.
+        let held = if open || watches(request.method(), request.uri()) || sends(&request) {
             None
         } else {
-            match face.budgets.requests.try_acquire() {
+            match place(&face).await {
                 Ok(place) => Some(place),
-                Err(_) => match tokio::time::timeout(PLACE_WAIT, face.budgets.requests.acquire()).await {
-                    Ok(Ok(place)) => Some(place),
-                    _ => {
-                        let most = face.limits.requests;
-                        return Oops::new(
-                            Code::Overloaded,
-                            format!("{most} requests are in flight; try again"),
-                        )
-                        .into_response();
-                    }
-                },
+                Err(oops) => return oops.into_response(),
             }
         };
         let response = match Caught(AssertUnwindSafe(routes.call(request))).await {
@@ -171,7 +164,7 @@ impl Guarded {
             Ok(Err(never)) => match never {},
             Err(()) => Oops::internal("a route panicked").into_response(),
         };
-        drop(place);
+        drop(held);
         response
     }
 }
@@ -190,9 +183,36 @@ fn check_head(uri: &Uri, headers: &HeaderMap) -> Result<(), Oops> {
     ))
 }
 
-/// The request will wait for something to happen.
-fn watches(uri: &Uri) -> bool {
-    uri.query().is_some_and(|query| query.contains("wait_s=") || query.contains("follow="))
+/// A place among the requests in flight.
+pub(super) async fn place(face: &Shared) -> Result<OwnedSemaphorePermit, Oops> {
+    let places = &face.budgets.requests;
+    if let Ok(place) = Arc::clone(places).try_acquire_owned() {
+        return Ok(place);
+    }
+    match tokio::time::timeout(PLACE_WAIT, Arc::clone(places).acquire_owned()).await {
+        Ok(Ok(place)) => Ok(place),
+        _ => {
+            let most = face.limits.requests;
+            Err(Oops::new(Code::Overloaded, format!("{most} requests are in flight; try again")))
+        }
+    }
+}
+
+/// The request will wait for something to happen: the two routes that do, and no other with their parameters.
+fn watches(method: &Method, uri: &Uri) -> bool {
+    let Some((query, path)) = uri.query().zip(uri.path().strip_prefix("/v1/tasks/")) else { return false };
+    let (wait, follow) = (query.contains("wait_s="), query.contains("follow="));
+    method == Method::GET
+        && match path.split_once('/') {
+            None => wait,
+            Some((_, rest)) => follow && rest == "logs",
+        }
+}
+
+/// The request goes to a route that reads its body.
+fn sends(request: &Request<Body>) -> bool {
+    request.method() == Method::POST
+        && matches!(request.uri().path(), "/v1/tasks" | "/v1/tasks/bulk" | "/v1/shutdown")
 }
 
 impl hyper::service::Service<Request<Incoming>> for Guarded {
@@ -225,6 +245,23 @@ impl<F: Future + Unpin> Future for Caught<F> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_routes_that_wait_are_spared_a_place() {
+        let spared = |method, uri: &'static str| watches(&method, &Uri::from_static(uri));
+        assert!(spared(Method::GET, "/v1/tasks/0190abcd?wait_s=60"));
+        assert!(spared(Method::GET, "/v1/tasks/0190abcd/logs?stream=stdout&follow=true"));
+        for uri in [
+            "/v1/tasks/0190abcd",
+            "/v1/tasks?wait_s=60",
+            "/v1/tasks/0190abcd/result?follow=true",
+            "/v1/tasks/0190abcd/logs?wait_s=1",
+            "/v1/status?wait_s=1",
+        ] {
+            assert!(!spared(Method::GET, uri), "{uri}");
+        }
+        assert!(!spared(Method::POST, "/v1/tasks/0190abcd?wait_s=60"));
+    }
 
     #[test]
     fn only_our_own_names_are_ours() {

@@ -13,7 +13,6 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderValue, Response, Uri, header};
-use bytes::Bytes;
 use chitin_core::{AttemptRow, KeptLogs, TaskId};
 use chitin_proto::http::Code;
 use chitin_store::TaskDetail;
@@ -21,7 +20,8 @@ use tokio::sync::mpsc::Sender;
 
 use self::order::Cursor;
 use self::source::Source;
-use self::wire::{CutShort, Form, ReceiverBody};
+use self::wire::Form;
+use super::pieces::{CutShort, Piece, Pieces};
 use super::problem::{Answered, Oops};
 use super::tasks::{query, unknown_parameter};
 use super::{Shared, lookup};
@@ -72,14 +72,17 @@ pub(crate) async fn get(State(face): State<Shared>, Path(id): Path<String>, uri:
     let shared = Arc::clone(&face);
     face.tasks.spawn(TaskKind::Stream, async move {
         let form = Form { framed: wanted.framed };
-        tokio::select! {
-            () = feed(&shared, task, detail, wanted, form, &sender) => {}
-            () = shared.tasks.stopped() => drop(sender.send(Err(CutShort)).await),
-            () = sender.closed() => {}
+        let over = tokio::select! {
+            over = feed(&shared, task, detail, wanted, form, &sender) => over,
+            () = shared.tasks.stopped() => Err(CutShort),
+            () = sender.closed() => Ok(()),
+        };
+        if let Err(cut_short) = over {
+            _ = sender.send(Err(cut_short)).await;
         }
         drop(place);
     });
-    let mut response = Response::new(Body::new(ReceiverBody(receiver)));
+    let mut response = Response::new(Body::new(Pieces::new(receiver)));
     let kind = if wanted.framed { "application/vnd.chitin.frames" } else { "application/octet-stream" };
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -123,15 +126,15 @@ fn number<T: std::str::FromStr>(name: &str, value: &str) -> Result<T, Oops> {
     value.parse().map_err(|_| Oops::invalid(name, format!("`{name}`: a whole number is needed")))
 }
 
-/// Sends pieces until there are no more, or nobody reads.
+/// Sends pieces until there are no more, or nobody reads. What cannot be read is never passed over in silence.
 async fn feed(
     face: &Shared,
     task: TaskId,
     mut detail: TaskDetail,
     wanted: Wanted,
     form: Form,
-    sender: &Sender<Result<Bytes, CutShort>>,
-) {
+    sender: &Sender<Piece>,
+) -> Result<(), CutShort> {
     let watch = face.waiters.watch(task);
     let mut number = wanted.attempt.unwrap_or(detail.row.attempt.0);
     let mut cursor = Cursor::new(wanted.from);
@@ -147,13 +150,11 @@ async fn feed(
             if announced != number {
                 announced = number;
                 if !send(sender, form.attempt(number)).await {
-                    return;
+                    return Ok(());
                 }
             }
-            let Some(sent) = drain(face, task, attempt, &detail, &mut cursor, wanted, form, sender).await
-            else {
-                return;
-            };
+            let drained = drain(face, task, attempt, &detail, &mut cursor, wanted, form, sender);
+            let Some(sent) = drained.await? else { return Ok(()) };
             grew = sent;
         }
         let over = attempt.as_ref().is_none_or(|attempt| attempt.outcome.is_some());
@@ -165,11 +166,11 @@ async fn feed(
                     cursor = Cursor::new([0, 0]);
                     continue;
                 }
-                _ if !wanted.follow || detail.row.state.has_ended() => return,
+                _ if !wanted.follow || detail.row.state.has_ended() => return Ok(()),
                 _ => {}
             }
         } else if !wanted.follow && !grew {
-            return;
+            return Ok(());
         }
         if grew {
             look = QUICKEST_LOOK;
@@ -192,20 +193,21 @@ async fn feed(
             asked = tokio::time::Instant::now();
             match lookup::read(face, move |reader| reader.task_by_id(task)).await {
                 Ok(Some(now)) => detail = now,
-                // Deleted meanwhile, or unreadable: what was sent is all there is.
-                Ok(None) | Err(_) => return,
+                // Deleted meanwhile, or unreadable.
+                Ok(None) | Err(_) => return Err(CutShort),
             }
         }
         if form.framed && spoke.elapsed() >= KEEP_ALIVE {
             spoke = tokio::time::Instant::now();
             if !send(sender, form.keep_alive()).await {
-                return;
+                return Ok(());
             }
         }
     }
 }
 
-/// Sends what there is of one attempt. `None`: nobody reads any more; else whether anything was sent.
+/// Sends what there is of one attempt. `None`: nobody reads any more; else whether anything was sent. An error: what is
+/// there could not be read.
 #[expect(clippy::too_many_arguments, reason = "one call site; a struct would only rename the same things")]
 async fn drain(
     face: &Shared,
@@ -215,11 +217,11 @@ async fn drain(
     cursor: &mut Cursor,
     wanted: Wanted,
     form: Form,
-    sender: &Sender<Result<Bytes, CutShort>>,
-) -> Option<bool> {
+    sender: &Sender<Piece>,
+) -> Result<Option<bool>, CutShort> {
     let ended = attempt.outcome.is_some();
     let source = match (ended, attempt.logs) {
-        (true, KeptLogs::None) => return Some(false),
+        (true, KeptLogs::None) => return Ok(Some(false)),
         (true, KeptLogs::Stored) => {
             let (seq, number) = (attempt.seq, attempt.attempt);
             let is_winner = detail.result.as_ref().is_some_and(|result| result.attempt == number);
@@ -230,37 +232,40 @@ async fn drain(
                     if needs_result { reader.result(task)?.and_then(|end| end.result) } else { None };
                 Ok((output, result))
             });
-            let (output, result) = stored.await.ok()?;
+            let (output, result) = stored.await.map_err(|_| CutShort)?;
             Source::stored(output.unwrap_or_default(), result.map(|result| result.body))
         }
         (false, _) | (true, KeptLogs::Files) => Source::files(face.spool.attempt(task, attempt.attempt)),
     };
     let mut any = false;
-    let mut source = Some(source);
+    let mut source = source;
     loop {
         let mut reading = *cursor;
-        let mut from = source.take()?;
         let segment_bytes = face.limits.segment_bytes;
         let read = face.tasks.blocking(move || {
-            let pieces = order::advance(&mut from, &mut reading, ended, segment_bytes);
-            (from, reading, pieces)
+            let pieces = order::advance(&mut source, &mut reading, ended, segment_bytes);
+            (source, reading, pieces)
         });
-        let (from, moved, pieces) = read.await?;
+        let (from, moved, pieces) = read.await.ok_or(CutShort)?;
+        let pieces = pieces.map_err(|error| {
+            tracing::warn!(task.id = %task, attempt = attempt.attempt.0, %error, "a log could not be read");
+            CutShort
+        })?;
         *cursor = moved;
-        source = Some(from);
+        source = from;
         if pieces.is_empty() {
-            return Some(any);
+            return Ok(Some(any));
         }
         for piece in pieces {
             let asked_for = if piece.stream == 0 { wanted.stdout } else { wanted.stderr };
             if asked_for && !send(sender, form.piece(piece)).await {
-                return None;
+                return Ok(None);
             }
         }
         any = true;
     }
 }
 
-async fn send(sender: &Sender<Result<Bytes, CutShort>>, bytes: Bytes) -> bool {
+async fn send(sender: &Sender<Piece>, bytes: bytes::Bytes) -> bool {
     bytes.is_empty() || sender.send(Ok(bytes)).await.is_ok()
 }

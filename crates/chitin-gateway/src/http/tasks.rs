@@ -20,22 +20,24 @@ const MAX_PAGE: usize = 1_000;
 const PAGE_BYTES: usize = 4_000_000;
 
 pub(crate) async fn get(State(face): State<Shared>, Path(id): Path<String>, uri: Uri) -> Answered {
-    let mut wait_s = 0.0;
+    let mut wait_s = None;
     for (name, value) in query(&uri)? {
         match name.as_str() {
             "wait_s" => {
                 let most = MAX_WAIT_S;
-                wait_s = value.parse().ok().filter(|wait| (0.0..=60.0).contains(wait)).ok_or_else(|| {
-                    Oops::invalid("wait_s", format!("`wait_s`: seconds from 0 to {most} are allowed"))
-                })?;
+                let wait =
+                    value.parse().ok().filter(|wait| (0.0..=60.0).contains(wait)).ok_or_else(|| {
+                        Oops::invalid("wait_s", format!("`wait_s`: seconds from 0 to {most} are allowed"))
+                    })?;
+                wait_s = Some(wait);
             }
             _ => return Err(unknown_parameter(&name, "wait_s")),
         }
     }
     let task = lookup::resolve(&face, &id).await?;
-    if wait_s == 0.0 {
+    let Some(wait_s) = wait_s else {
         return show(&load(&face, task, &id).await?);
-    }
+    };
     let Ok(_place) = Arc::clone(&face.budgets.watchers).try_acquire_owned() else {
         return Err(Oops::new(
             Code::Overloaded,

@@ -16,7 +16,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 pub use detail::{ResultMeta, TaskDetail};
 pub use ids::Resolved;
 pub use list::{Filter, ListedTask, Page, StateFilter};
-pub use parts::{Counts, SpoolVerdict, StoredEnd};
+pub use parts::{Counts, EndMeta, SpoolVerdict, StoredEnd};
 
 use crate::StoreError;
 use crate::error::sql;

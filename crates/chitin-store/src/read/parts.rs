@@ -1,9 +1,9 @@
 //! Single things: a payload to start with, a result, logs, what a spool folder is good for, and counts.
 
 use chitin_core::{AttemptNo, KeptLogs, Payload, Seq, StoredOutput, StoredResult, TaskId, TaskState};
-use rusqlite::params;
+use rusqlite::{MAIN_DB, params};
 
-use super::Reader;
+use super::{Reader, ResultMeta};
 use crate::StoreError;
 use crate::codes;
 use crate::error::sql;
@@ -21,6 +21,17 @@ pub struct StoredEnd {
     pub round: u32,
     /// The result; `None` unless it succeeded.
     pub result: Option<StoredResult>,
+}
+
+/// The same, without the result's bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndMeta {
+    /// Its place in the admission sequence.
+    pub seq: Seq,
+    /// Its state.
+    pub state: TaskState,
+    /// What its result is; `None` unless it succeeded.
+    pub result: Option<ResultMeta>,
 }
 
 /// What is to become of an attempt's spool folder.
@@ -48,6 +59,9 @@ pub struct Counts {
 const PAYLOAD: &str = "SELECT seq, command, env, cwd, stdin FROM payload WHERE seq = ?1";
 const RESULT: &str = "SELECT t.seq, t.state, t.round, r.content_type, r.sha256, r.truncated, r.body \
      FROM task AS t LEFT JOIN result AS r ON r.seq = t.seq AND r.round = t.round WHERE t.id = ?1";
+const RESULT_META: &str = "SELECT t.seq, t.state, r.content_type, length(r.body), r.truncated, r.attempt \
+     FROM task AS t LEFT JOIN result AS r ON r.seq = t.seq AND r.round = t.round WHERE t.id = ?1";
+const RESULT_BYTES: &str = "SELECT length(body) FROM result WHERE seq = ?1";
 const OUTPUT: &str = "SELECT seq, stdout, stderr, interleave FROM output WHERE seq = ?1 AND attempt = ?2";
 const SPOOL: &str = "SELECT t.seq, a.outcome, a.logs FROM task AS t \
      JOIN attempt AS a ON a.seq = t.seq AND a.attempt = ?2 WHERE t.id = ?1";
@@ -93,6 +107,54 @@ impl Reader {
                 }),
             };
             Ok(StoredEnd { seq, state, round, result })
+        })
+    }
+
+    /// A task's state and what its result is. `None`: no such task.
+    ///
+    /// # Errors
+    /// SQLite's, or damage.
+    pub fn result_meta(&self, id: TaskId) -> Result<Option<EndMeta>, StoreError> {
+        const STEP: &str = "result_meta";
+        one(&self.conn, RESULT_META, STEP, [id.0], |row| {
+            let mut take = Taker::new(row, STEP)?;
+            let (seq, state) = (take.seq(), take.take_as("task.state", codes::to_state)?);
+            let result = match take.take::<Option<String>>()? {
+                None => None,
+                Some(content_type) => Some(ResultMeta {
+                    content_type,
+                    bytes: take.take::<i64>()?.unsigned_abs(),
+                    truncated: take.take()?,
+                    attempt: AttemptNo(take.take()?),
+                }),
+            };
+            Ok(EndMeta { seq, state, result })
+        })
+    }
+
+    /// Up to `most` bytes of a result of `bytes` bytes, from `offset` on. `None`: it is not there any more.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn result_piece(
+        &self,
+        seq: Seq,
+        bytes: u64,
+        offset: u64,
+        most: usize,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        const STEP: &str = "result_piece";
+        self.snapshot(STEP, |tx| {
+            let found = one(tx, RESULT_BYTES, STEP, [seq.0], |row| count(row, 0).map_err(sql(STEP)))?;
+            if found != Some(bytes) {
+                return Ok(None);
+            }
+            let left = usize::try_from(bytes.saturating_sub(offset)).unwrap_or(usize::MAX);
+            let mut piece = vec![0; left.min(most)];
+            let body = tx.blob_open(MAIN_DB, "result", "body", seq.0, true).map_err(sql(STEP))?;
+            let from = usize::try_from(offset).unwrap_or(usize::MAX);
+            body.read_at_exact(&mut piece, from).map_err(sql(STEP))?;
+            Ok(Some(piece))
         })
     }
 

@@ -1,6 +1,9 @@
 //! Many tasks: bulk, pages, queues and their bound, idempotency under concurrency.
 
 use std::collections::HashSet;
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::thread;
 
 use serde_json::{Value, json};
@@ -216,4 +219,55 @@ fn a_paused_queues_tasks_wait_and_count() {
     assert_eq!((problem.status, problem.detail.as_str()), (404, "there is no queue `nowhere`"));
     let cli = gateway.cli(&["queues", "pause", "nowhere"]).with(1);
     assert_eq!(cli.err, "chitin: there is no queue `nowhere`\n");
+}
+
+/// Sends the head of a request and waits for as many bytes of what comes back.
+fn begin(gateway: &Gateway, head: &str, bytes: usize) -> (UnixStream, Vec<u8>) {
+    let mut stream = UnixStream::connect(gateway.data.join("chitin.sock")).unwrap();
+    stream.write_all(format!("{head}\r\nhost: localhost\r\n\r\n").as_bytes()).unwrap();
+    let mut heard = vec![0; bytes];
+    stream.read_exact(&mut heard).unwrap();
+    (stream, heard)
+}
+
+#[test]
+fn slow_senders_keep_nobody_from_submitting() {
+    let gateway = still("requests = 2\nbody_bytes_in_flight = 16000000");
+    let slow = |length: usize| {
+        let head = format!(
+            "POST /v1/tasks HTTP/1.1\r\ncontent-type: application/json\r\n\
+             content-length: {length}\r\nexpect: 100-continue"
+        );
+        let (stream, heard) = begin(&gateway, &head, 25);
+        assert_eq!(heard, b"HTTP/1.1 100 Continue\r\n\r\n");
+        stream
+    };
+    // More than there are places, and as much as large bodies may take together.
+    let _slow = [4_000, 4_000, 4_000, 9_000_000, 5_000_000].map(slow);
+    gateway.post("/v1/tasks", &json!({"command": ["true"]})).with(202);
+    let problem = gateway.post("/v1/tasks", &json!({"command": ["true"], "stdin": "x".repeat(1_000_000)}));
+    assert_eq!(problem.problem().code, "overloaded");
+}
+
+#[test]
+fn slow_readers_of_a_large_result_cost_little_and_it_comes_whole() {
+    let gateway = Gateway::start();
+    let id = gateway.submit(&["sh", "-c", "seq 2000000 | head -c 10000000"]);
+    assert_eq!(gateway.ended(&id)["state"], "succeeded");
+    let resident_kb = || {
+        let status = fs::read_to_string(format!("/proc/{}/status", gateway.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap()
+    };
+    let before = resident_kb();
+    let head = format!("GET /v1/tasks/{id}/result HTTP/1.1");
+    let slow: Vec<_> = (0..50).map(|_| begin(&gateway, &head, 1_000)).collect();
+    let grown = resident_kb().saturating_sub(before);
+    assert!(grown < 100_000, "50 readers of 10 MB cost {grown} kB");
+    drop(slow);
+
+    let whole: String = (1..=2_000_000).map(|number| format!("{number}\n")).collect();
+    let answer = gateway.get(&format!("/v1/tasks/{id}/result")).with(200);
+    assert_eq!(answer.header("content-length"), Some("10000000"));
+    assert!(answer.body == whole.as_bytes()[..10_000_000], "other bytes");
 }

@@ -3,6 +3,8 @@
 //! The shim writes down who spoke when, as long as that is bounded: entries of stream and length, from the beginning.
 //! What lies beyond the last entry follows, standard output first, once no further entry can come.
 
+use std::io;
+
 use super::source::{At, Source};
 
 /// At most so much in one piece, and in one call.
@@ -43,25 +45,28 @@ impl Cursor {
 }
 
 /// Reads on from the cursor; nothing: there is no more for now. `ended`: the attempt writes nothing any more.
+///
+/// # Errors
+/// The files are there and cannot be read.
 pub(super) fn advance(
     source: &mut Source,
     cursor: &mut Cursor,
     ended: bool,
     segment_bytes: u64,
-) -> Vec<Piece> {
+) -> io::Result<Vec<Piece>> {
     let mut pieces = Vec::new();
     let mut room = CALL_BYTES;
     let mut ordered = cursor.entry > 0;
     loop {
-        let entries = source.order(cursor.entry, ENTRIES_AT_ONCE);
+        let entries = source.order(cursor.entry, ENTRIES_AT_ONCE)?;
         ordered |= !entries.is_empty();
         let last = entries.len().saturating_sub(1);
         let full = entries.len() == ENTRIES_AT_ONCE;
         for (index, (stream, length)) in entries.into_iter().enumerate() {
             let which = usize::from(stream);
-            let Some(end) = cursor.base.get(which).map(|base| base + length) else { return pieces };
-            if !read_to(source, cursor, stream, end, &mut room, &mut pieces) {
-                return pieces;
+            let Some(end) = cursor.base.get(which).map(|base| base + length) else { return Ok(pieces) };
+            if !read_to(source, cursor, stream, end, &mut room, &mut pieces)? {
+                return Ok(pieces);
             }
             // The last entry may still grow: stay in it.
             if index < last || full {
@@ -80,12 +85,12 @@ pub(super) fn advance(
         ended || (cursor.entry + 1) * 8 >= ORDER_CAP_BYTES || cursor.at.iter().any(|at| *at >= segment_bytes);
     if !ordered || no_more_entries {
         for stream in [0, 1] {
-            if !read_to(source, cursor, stream, u64::MAX, &mut room, &mut pieces) {
-                return pieces;
+            if !read_to(source, cursor, stream, u64::MAX, &mut room, &mut pieces)? {
+                return Ok(pieces);
             }
         }
     }
-    pieces
+    Ok(pieces)
 }
 
 /// Reads a stream up to `end`. False: no room left in this call, or an entry speaks of bytes that are not there yet.
@@ -96,14 +101,14 @@ fn read_to(
     end: u64,
     room: &mut usize,
     pieces: &mut Vec<Piece>,
-) -> bool {
-    let Some(at) = cursor.at.get_mut(usize::from(stream)) else { return false };
+) -> io::Result<bool> {
+    let Some(at) = cursor.at.get_mut(usize::from(stream)) else { return Ok(false) };
     while *at < end {
         if *room == 0 {
-            return false;
+            return Ok(false);
         }
         let most = usize::try_from(end - *at).unwrap_or(PIECE_BYTES).min(PIECE_BYTES).min(*room);
-        let content = match source.read(stream, *at, most) {
+        let content = match source.read(stream, *at, most)? {
             At::Bytes(bytes) => {
                 *room = room.saturating_sub(bytes.len());
                 *at += u64::try_from(bytes.len()).unwrap_or(0);
@@ -114,11 +119,11 @@ fn read_to(
                 *at = next;
                 Content::LeftOut(left_out)
             }
-            At::End => return end == u64::MAX,
+            At::End => return Ok(end == u64::MAX),
         };
         pieces.push(Piece { stream, content });
     }
-    true
+    Ok(true)
 }
 
 #[cfg(test)]
@@ -134,12 +139,12 @@ mod tests {
         Source::stored(output, None)
     }
 
-    fn text(pieces: Vec<Piece>) -> String {
+    fn text(pieces: io::Result<Vec<Piece>>) -> String {
         let show = |piece: Piece| match piece.content {
             Content::Bytes(bytes) => format!("{}{}", piece.stream, String::from_utf8(bytes).unwrap()),
             Content::LeftOut(count) => format!("{}-{count}", piece.stream),
         };
-        pieces.into_iter().map(show).collect::<Vec<_>>().join(" ")
+        pieces.unwrap().into_iter().map(show).collect::<Vec<_>>().join(" ")
     }
 
     #[test]

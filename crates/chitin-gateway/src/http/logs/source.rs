@@ -39,7 +39,10 @@ impl Source {
     }
 
     /// The order of receipt from entry `index` on: stream and length each.
-    pub(super) fn order(&self, index: usize, most: usize) -> Vec<(u8, u64)> {
+    ///
+    /// # Errors
+    /// The file is there and cannot be read.
+    pub(super) fn order(&self, index: usize, most: usize) -> io::Result<Vec<(u8, u64)>> {
         let start = index * 8;
         let bytes = match self {
             Self::Stored { interleave, .. } => interleave
@@ -50,7 +53,7 @@ impl Source {
                 let mut bytes = vec![0; most * 8];
                 let read = File::open(folder.join(names::INTERLEAVE))
                     .and_then(|file| file.read_at(&mut bytes, u64::try_from(start).unwrap_or(u64::MAX)));
-                bytes.truncate(read.unwrap_or(0));
+                bytes.truncate(or_if_missing(read, 0)?);
                 bytes
             }
         };
@@ -58,20 +61,35 @@ impl Source {
             let word = u64::from_le_bytes(chunk.try_into().ok()?);
             Some((u8::from(word & 1 == 1), word >> 1))
         };
-        bytes.chunks_exact(8).filter_map(entry).collect()
+        Ok(bytes.chunks_exact(8).filter_map(entry).collect())
     }
 
-    /// Up to `most` bytes of a stream from `offset` on.
-    pub(super) fn read(&self, stream: u8, offset: u64, most: usize) -> At {
+    /// Up to `most` bytes of a stream from `offset` on. Files that are not there have nothing; whoever looks again finds
+    /// where they went.
+    ///
+    /// # Errors
+    /// They are there and cannot be read.
+    pub(super) fn read(&self, stream: u8, offset: u64, most: usize) -> io::Result<At> {
         match self {
             Self::Stored { streams, .. } => {
                 let bytes = streams.get(usize::from(stream)).map_or(&[][..], Vec::as_slice);
                 let rest =
                     usize::try_from(offset).ok().and_then(|offset| bytes.get(offset..)).unwrap_or_default();
-                if rest.is_empty() { At::End } else { At::Bytes(rest.get(..most).unwrap_or(rest).to_vec()) }
+                Ok(if rest.is_empty() {
+                    At::End
+                } else {
+                    At::Bytes(rest.get(..most).unwrap_or(rest).to_vec())
+                })
             }
-            Self::Files(folder) => read_files(folder, stream, offset, most).unwrap_or(At::End),
+            Self::Files(folder) => or_if_missing(read_files(folder, stream, offset, most), At::End),
         }
+    }
+}
+
+fn or_if_missing<T>(result: io::Result<T>, missing: T) -> io::Result<T> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(missing),
+        other => other,
     }
 }
 
@@ -132,11 +150,22 @@ mod tests {
         fs::write(path.join("stdout.4"), b"45").unwrap();
         fs::write(path.join("stdout.10"), b"ab").unwrap();
         let source = Source::files(path.to_owned());
-        assert_eq!(source.read(0, 1, 2), At::Bytes(b"12".to_vec()));
-        assert_eq!(source.read(0, 4, 9), At::Bytes(b"45".to_vec()));
-        assert_eq!(source.read(0, 6, 9), At::Gap(10));
-        assert_eq!(source.read(0, 10, 9), At::Bytes(b"ab".to_vec()));
-        assert_eq!(source.read(0, 12, 9), At::End);
-        assert_eq!(source.read(1, 0, 9), At::End);
+        let read = |stream, offset, most| source.read(stream, offset, most).unwrap();
+        assert_eq!(read(0, 1, 2), At::Bytes(b"12".to_vec()));
+        assert_eq!(read(0, 4, 9), At::Bytes(b"45".to_vec()));
+        assert_eq!(read(0, 6, 9), At::Gap(10));
+        assert_eq!(read(0, 10, 9), At::Bytes(b"ab".to_vec()));
+        assert_eq!(read(0, 12, 9), At::End);
+        assert_eq!(read(1, 0, 9), At::End);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_no_end() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("stdout.0")).unwrap();
+        assert!(Source::files(folder.path().to_owned()).read(0, 0, 9).is_err());
+        let gone = Source::files(folder.path().join("gone"));
+        assert_eq!(gone.read(0, 0, 9).unwrap(), At::End);
+        assert_eq!(gone.order(0, 9).unwrap(), []);
     }
 }

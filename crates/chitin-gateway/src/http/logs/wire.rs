@@ -3,12 +3,7 @@
 //! A frame is `kind: u8`, `length: u32` little-endian, then so many bytes: 0 standard output, 1 standard error, 2 "attempt
 //! N begins" (`u32`), 3 "N bytes of stream S were left out" (`u8`, `u64`), 4 keep-alive (empty).
 
-use std::pin::Pin;
-use std::task::{Context, Poll};
-
 use bytes::{BufMut, Bytes, BytesMut};
-use http_body::Frame;
-use tokio::sync::mpsc::Receiver;
 
 use super::order::{Content, Piece};
 
@@ -48,24 +43,4 @@ fn frame(kind: u8, payload: &[u8]) -> Bytes {
     frame.put_u32_le(u32::try_from(payload.len()).unwrap_or(u32::MAX));
     frame.put_slice(payload);
     frame.freeze()
-}
-
-/// A response body fed through a bounded channel.
-pub(super) struct ReceiverBody(pub(super) Receiver<Result<Bytes, CutShort>>);
-
-/// The gateway stops before the log has ended: the body breaks off, so that nobody takes it for whole.
-#[derive(Debug, thiserror::Error)]
-#[error("the gateway stops; ask its successor for the rest")]
-pub(super) struct CutShort;
-
-impl http_body::Body for ReceiverBody {
-    type Data = Bytes;
-    type Error = CutShort;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        self.0.poll_recv(context).map(|piece| piece.map(|bytes| bytes.map(Frame::data)))
-    }
 }
