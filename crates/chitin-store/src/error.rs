@@ -37,7 +37,7 @@ pub enum StoreError {
         known: i64,
     },
     /// A check found damage.
-    #[error("{} is damaged: {detail}; restore a backup with `chitin restore FILE`", path.display())]
+    #[error("{} is damaged: {detail}; put a copy from before in its place", path.display())]
     Damaged {
         /// The database.
         path: PathBuf,
@@ -258,6 +258,6 @@ mod tests {
         let source = rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_NOTADB), None);
         let error = sql("open")(source).or_damaged(Path::new("/data/chitin.db"));
         assert!(error.to_string().contains("/data/chitin.db"), "{error}");
-        assert!(error.to_string().contains("chitin restore"), "{error}");
+        assert!(error.to_string().contains("a copy from before"), "{error}");
     }
 }

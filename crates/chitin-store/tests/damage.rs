@@ -133,7 +133,7 @@ fn a_damaged_page_is_an_error_that_names_the_way_out() {
         fs::write(path(&folder), bytes).unwrap();
         let error = Writer::open(&path(&folder), &options()).expect_err(&format!("page {page} of {pages}"));
         assert_eq!(error.verdict(), Verdict::Corrupt, "page {page}: {error}");
-        assert!(error.to_string().contains("chitin restore"), "page {page}: {error}");
+        assert!(error.to_string().contains("a copy from before"), "page {page}: {error}");
     }
 }
 
