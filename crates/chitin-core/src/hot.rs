@@ -5,8 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::fair::{LaneKey, Lanes};
-use crate::valid::Priority;
-use crate::{Due, Now, OpenRow, PrincipalId, QueueId, Seq, TaskRow, TaskState};
+use crate::{Deadline, Due, Now, OpenRow, QueueId, Seq, TaskRow, TaskState};
 
 /// What is held of an open task.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,32 +38,25 @@ pub(crate) enum Timer {
 impl OpenTask {
     /// `None` for a task that has ended.
     pub(crate) fn of(row: &TaskRow, now: &Now) -> Option<Self> {
-        let lane = lane(row.queue, row.priority, row.principal);
-        Some(Self {
-            lane,
-            bytes: u64::try_from(row.payload_bytes).unwrap_or(0),
-            life: life(row.state, row.due, now)?,
-            expires_ms: expires_ms(row.state, row.expires.as_ref(), now),
-        })
+        let lane = LaneKey { queue: row.queue, priority: row.priority, principal: row.principal };
+        Some(Self::new(lane, row.payload_bytes, life(row.state, row.due, now)?, row.expires.as_ref(), now))
     }
 
     pub(crate) fn of_open(row: &OpenRow, now: &Now) -> Option<Self> {
-        let lane = lane(row.queue, row.priority, row.principal);
-        Some(Self {
-            lane,
-            bytes: u64::try_from(row.payload_bytes).unwrap_or(0),
-            life: life(row.state, row.due, now)?,
-            expires_ms: expires_ms(row.state, row.expires.as_ref(), now),
-        })
+        let lane = LaneKey { queue: row.queue, priority: row.priority, principal: row.principal };
+        Some(Self::new(lane, row.payload_bytes, life(row.state, row.due, now)?, row.expires.as_ref(), now))
+    }
+
+    /// Only what has not started can expire; a hold stops that clock.
+    fn new(lane: LaneKey, bytes: i64, life: Life, expires: Option<&Deadline>, now: &Now) -> Self {
+        let may_expire = matches!(life, Life::Scheduled(_) | Life::Queued);
+        let expires_ms = expires.filter(|_| may_expire).map(|deadline| deadline.on_this_boot_ms(now));
+        Self { lane, bytes: u64::try_from(bytes).unwrap_or(0), life, expires_ms }
     }
 
     fn is_waiting(&self) -> bool {
         !matches!(self.life, Life::Running)
     }
-}
-
-fn lane(queue: QueueId, priority: Priority, principal: PrincipalId) -> LaneKey {
-    LaneKey { queue, priority, principal }
 }
 
 fn life(state: TaskState, due: Option<Due>, now: &Now) -> Option<Life> {
@@ -79,12 +71,6 @@ fn life(state: TaskState, due: Option<Due>, now: &Now) -> Option<Life> {
         TaskState::Paused => Some(Life::Paused),
         TaskState::Succeeded | TaskState::Cancelled | TaskState::Expired | TaskState::Dead(_) => None,
     }
-}
-
-fn expires_ms(state: TaskState, expires: Option<&crate::Deadline>, now: &Now) -> Option<i64> {
-    matches!(state, TaskState::Scheduled(_) | TaskState::Queued)
-        .then(|| expires.map(|deadline| deadline.on_this_boot_ms(now)))
-        .flatten()
 }
 
 /// How many there are, and how heavy.

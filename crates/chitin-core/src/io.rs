@@ -128,6 +128,25 @@ pub struct AttemptEnd {
     pub cpu_ms: Option<i64>,
 }
 
+impl AttemptEnd {
+    /// An end that no shim reported: nothing is known but how it is to be called, and why.
+    #[must_use]
+    pub fn unreported(outcome: Outcome, ended_at_ms: i64, error: impl Into<String>) -> Self {
+        Self {
+            outcome,
+            non_retryable: false,
+            put_back: false,
+            exit_code: None,
+            signal: None,
+            error: Some(error.into()),
+            started_at_ms: None,
+            ended_at_ms,
+            peak_memory_bytes: None,
+            cpu_ms: None,
+        }
+    }
+}
+
 /// What an attempt left.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Produced {

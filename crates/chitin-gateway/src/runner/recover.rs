@@ -107,7 +107,7 @@ fn voided(context: &Arc<Context>, key: AttemptKey) {
 pub(super) async fn begin_again(context: &Context, key: AttemptKey) {
     let input = if context.hub.is_end_wanted(key) {
         // Cancelled if somebody asked for that; else put back, as the gateway goes.
-        let end = ended_by_us(Outcome::Cancelled, "ended before it began");
+        let end = AttemptEnd::unreported(Outcome::Cancelled, clock::wall_ms(), "ended before it began");
         Input::ShimReport { attempt: key, end, produced: Produced::default() }
     } else {
         Input::Voided { attempt: key }
@@ -147,24 +147,8 @@ fn host_lost(context: &Arc<Context>, key: AttemptKey) {
 }
 
 fn lost(context: &Arc<Context>, key: AttemptKey, outcome: Outcome, error: &str) {
-    let end = ended_by_us(outcome, error);
+    let end = AttemptEnd::unreported(outcome, clock::wall_ms(), error);
     report(context, Input::ShimReport { attempt: key, end, produced: Produced::default() });
-}
-
-/// An end that no shim reported.
-fn ended_by_us(outcome: Outcome, error: &str) -> AttemptEnd {
-    AttemptEnd {
-        outcome,
-        non_retryable: false,
-        put_back: false,
-        exit_code: None,
-        signal: None,
-        error: Some(error.to_owned()),
-        started_at_ms: None,
-        ended_at_ms: clock::wall_ms(),
-        peak_memory_bytes: None,
-        cpu_ms: None,
-    }
 }
 
 fn report(context: &Arc<Context>, input: Input) {

@@ -115,18 +115,8 @@ fn start(context: &Arc<Context>, order: StartOrder) {
         Err(error) => {
             let error = chain(&error);
             tracing::warn!(task.id = %key.id, attempt = key.attempt.0, error, "an attempt could not be started");
-            let end = AttemptEnd {
-                outcome: Outcome::Failed,
-                non_retryable: false,
-                put_back: false,
-                exit_code: None,
-                signal: None,
-                error: Some(format!("could not be started: {error}")),
-                started_at_ms: None,
-                ended_at_ms: clock::wall_ms(),
-                peak_memory_bytes: None,
-                cpu_ms: None,
-            };
+            let why = format!("could not be started: {error}");
+            let end = AttemptEnd::unreported(Outcome::Failed, clock::wall_ms(), why);
             let engine = context.engine.clone();
             context.tasks.spawn(TaskKind::Attempt, async move {
                 let report = Input::ShimReport { attempt: key, end, produced: Produced::default() };
