@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chitin_core::Dispatch;
+use chitin_core::{Dispatch, Input};
 use chitin_shim::groups::Tier;
 use chitin_store::{
     Ballast, Commit, NoReason, Reader, SpoolVerdict, StoreError, StoreOptions, TokenRow, Verdict, Writer,
@@ -22,7 +22,7 @@ use sha2::{Digest, Sha256};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::clock::Clock;
 use crate::data_dir::{DataDir, names};
@@ -365,6 +365,7 @@ impl Signals {
 
 /// Reaps, and returns when the gateway is to go.
 async fn wait_for_stop(face: &Face, engine: &Engine, mut signals: Signals) {
+    let mut pause = Pause::default();
     loop {
         tokio::select! {
             _ = signals.terminate.recv() => face.stop.ask(Mode::Leave),
@@ -376,20 +377,42 @@ async fn wait_for_stop(face: &Face, engine: &Engine, mut signals: Signals) {
         match face.stop.wish() {
             None => {}
             Some(Mode::Leave) => return,
-            Some(Mode::Drain) => {
-                engine.dispatch(Dispatch::Paused);
-                if face.hub.len() == 0 && engine.status().figures().running == 0 {
-                    return;
+            Some(mode @ (Mode::Drain | Mode::Kill)) => {
+                let paused = pause.is_in_force(engine);
+                if mode == Mode::Kill {
+                    face.hub.end_all();
                 }
-            }
-            Some(Mode::Kill) => {
-                engine.dispatch(Dispatch::Paused);
-                face.hub.end_all();
-                if face.hub.len() == 0 && engine.status().figures().running == 0 {
+                if paused && face.hub.len() == 0 && engine.status().figures().running == 0 {
                     return;
                 }
             }
         }
+    }
+}
+
+/// The wish that nothing new starts, until the writer has heard it: a commit that was under way may still give attempts
+/// out, and they are to be seen before it is said that nothing runs.
+#[derive(Default)]
+struct Pause {
+    heard: Option<oneshot::Receiver<engine::Reply>>,
+    in_force: bool,
+}
+
+impl Pause {
+    fn is_in_force(&mut self, engine: &Engine) -> bool {
+        engine.dispatch(Dispatch::Paused);
+        if self.in_force {
+            return true;
+        }
+        // A command that changes nothing, in the same line behind the wish.
+        let heard = self.heard.take().or_else(|| engine.send(0, |_| Input::Tick).ok());
+        let Some(mut heard) = heard else { return false };
+        match heard.try_recv() {
+            Err(oneshot::error::TryRecvError::Empty) => self.heard = Some(heard),
+            // Refused by the disk, it was heard all the same.
+            Ok(_) | Err(oneshot::error::TryRecvError::Closed) => self.in_force = true,
+        }
+        self.in_force
     }
 }
 
@@ -418,8 +441,10 @@ fn sweep_folders(context: &Context, janitor: &Janitor) -> Result<(), String> {
         match context.readers.with(verdict).map_err(|error: StoreError| chain(&error))? {
             SpoolVerdict::Running => {}
             SpoolVerdict::EndedKeepLogs => janitor.remove(Removal::Attempt { id, attempt, keep_logs: true }),
-            SpoolVerdict::EndedRemove => janitor.remove(Removal::Attempt { id, attempt, keep_logs: false }),
-            SpoolVerdict::Unknown => janitor.remove(Removal::Task { id }),
+            // Of this attempt alone: another one of the same task may run.
+            SpoolVerdict::EndedRemove | SpoolVerdict::Unknown => {
+                janitor.remove(Removal::Attempt { id, attempt, keep_logs: false });
+            }
         }
     }
     // A group of an attempt that is not under way was left by a shim that was killed.
