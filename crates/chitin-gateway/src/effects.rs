@@ -4,16 +4,15 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use chitin_core::{CommandId, Output};
-use tokio::sync::oneshot;
+use chitin_core::Output;
 
-use crate::engine::Reply;
+use crate::engine::Command;
 use crate::runner::{Hub, Job, Jobs};
 use crate::spool::{Janitor, Removal};
 use crate::waiters::Waiters;
 
 /// Whoever waits for an answer, in the order of their commands.
-pub(crate) type Replies = VecDeque<(CommandId, oneshot::Sender<Reply>)>;
+pub(crate) type Waiting = VecDeque<Box<Command>>;
 
 /// The parts of the world that effects reach.
 #[derive(Debug, Clone)]
@@ -26,15 +25,14 @@ pub(crate) struct World {
 
 impl World {
     /// Carries the outputs of one commit out.
-    pub(crate) fn release(&self, outputs: Vec<Output>, replies: &mut Replies) {
+    pub(crate) fn release(&self, outputs: Vec<Output>, waiting: &mut Waiting) {
         for output in outputs {
             match output {
                 Output::Reply { to, answer } => {
                     // Answers come in the order of the commands, so the first is nearly always the right one.
-                    let at = replies.iter().position(|(command, _)| *command == to);
-                    if let Some((_, reply)) = at.and_then(|at| replies.remove(at)) {
-                        // Whoever asked may be gone; the commit stands.
-                        _ = reply.send(Ok(answer));
+                    let at = waiting.iter().position(|command| command.id() == to);
+                    if let Some(command) = at.and_then(|at| waiting.remove(at)) {
+                        command.answer(Ok(answer));
                     }
                 }
                 Output::Start(order) => {

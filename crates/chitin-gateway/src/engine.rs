@@ -12,15 +12,18 @@ mod checkpoint;
 mod gather;
 
 use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use chitin_core::{Answer, CommandId, Core, Dispatch, Figures, Input, Limits, Output};
 use chitin_store::{Ballast, StoreError, Writer};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::chance::OsDice;
 use crate::clock::{self, Clock};
@@ -53,12 +56,53 @@ pub(crate) enum Trouble {
 
 pub(crate) type Reply = Result<Answer, Trouble>;
 
+/// An answer, with the command it answers: what was made on an async thread is freed there, where it costs least.
+struct Returned {
+    reply: Reply,
+    _spent: Box<Command>,
+}
+
+/// An answer to come.
+pub(crate) struct Pending(oneshot::Receiver<Returned>);
+
+impl Pending {
+    /// Whether there is an answer, or never will be.
+    pub(crate) fn is_answered(&mut self) -> bool {
+        !matches!(self.0.try_recv(), Err(oneshot::error::TryRecvError::Empty))
+    }
+}
+
+impl Future for Pending {
+    type Output = Reply;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Reply> {
+        let returned = Pin::new(&mut self.0).poll(context);
+        returned.map(|returned| returned.map_or(Err(Trouble::Stopping), |returned| returned.reply))
+    }
+}
+
+impl Command {
+    pub(crate) fn id(&self) -> CommandId {
+        self.to
+    }
+
+    /// Answers it. Whoever asked may be gone; the commit stands.
+    pub(crate) fn answer(mut self: Box<Self>, reply: Reply) {
+        if let Some(sender) = self.reply.take() {
+            _ = sender.send(Returned { reply, _spent: self });
+        }
+    }
+}
+
 /// A command on its way to the writer.
-pub(super) struct Command {
+pub(crate) struct Command {
     input: Input,
-    reply: oneshot::Sender<Reply>,
+    /// Taken when it is answered.
+    reply: Option<oneshot::Sender<Returned>>,
     to: CommandId,
     bytes: u64,
+    /// What it takes of the bytes in flight, until it is carried out or refused: whoever asked may be gone by then.
+    _budget: Option<OwnedSemaphorePermit>,
 }
 
 enum Message {
@@ -139,13 +183,14 @@ impl Engine {
     pub(crate) fn send(
         &self,
         bytes: u64,
+        budget: Option<OwnedSemaphorePermit>,
         input: impl FnOnce(CommandId) -> Input,
-    ) -> Result<oneshot::Receiver<Reply>, Trouble> {
+    ) -> Result<Pending, Trouble> {
         let to = CommandId(self.next.fetch_add(1, Ordering::Relaxed));
         let (reply, answer) = oneshot::channel();
-        let command = Box::new(Command { input: input(to), reply, to, bytes });
+        let command = Box::new(Command { input: input(to), reply: Some(reply), to, bytes, _budget: budget });
         match self.sender.try_send(Message::Command(command)) {
-            Ok(()) => Ok(answer),
+            Ok(()) => Ok(Pending(answer)),
             Err(TrySendError::Full(_)) => Err(Trouble::Overloaded),
             Err(TrySendError::Disconnected(_)) => Err(Trouble::Stopping),
         }
@@ -153,16 +198,16 @@ impl Engine {
 
     /// Hands a command over and waits for its commit.
     pub(crate) async fn ask(&self, input: impl FnOnce(CommandId) -> Input) -> Reply {
-        self.send(0, input)?.await.unwrap_or(Err(Trouble::Stopping))
+        self.send(0, None, input)?.await
     }
 
     /// Sees to it that `input` is committed: tries again for as long as the store refuses. False: the gateway stops,
     /// and its successor will hear of it.
     pub(crate) async fn insist(&self, bytes: u64, input: Input) -> bool {
         loop {
-            let sent = self.send(bytes, |_| input.clone());
+            let sent = self.send(bytes, None, |_| input.clone());
             let reply = match sent {
-                Ok(answer) => answer.await.unwrap_or(Err(Trouble::Stopping)),
+                Ok(answer) => answer.await,
                 Err(trouble) => Err(trouble),
             };
             match reply {
@@ -201,6 +246,8 @@ pub(crate) struct WriterLoop {
     last_was_heavy: bool,
     rhythm: Rhythm,
     since_upkeep: u32,
+    /// The last commit was refused: the store is probed until it takes one.
+    refusing: bool,
     status: Arc<EngineStatus>,
     released: Vec<Output>,
 }
@@ -230,6 +277,7 @@ pub(crate) fn prepare(
         last_was_heavy: false,
         rhythm: Rhythm::default(),
         since_upkeep: 0,
+        refusing: false,
         status,
         released: Vec::new(),
     };
@@ -262,15 +310,21 @@ impl WriterLoop {
     /// Waits for work, and does a batch of it. False: stop.
     fn turn(&mut self, world: &World) -> bool {
         let wake_ms = self.core.next_wake_ms(&self.now()).min(LONGEST_SLEEP_MS);
-        let patience = if self.heavy.is_empty() { wake_ms.unsigned_abs() } else { 0 };
-        let gathered =
-            Gathered::from(&self.receiver, Duration::from_millis(patience), self.rhythm, &self.limits);
+        let mut patience =
+            Duration::from_millis(if self.heavy.is_empty() { wake_ms.unsigned_abs() } else { 0 });
+        if self.refusing {
+            patience = patience.min(PROBE_EVERY);
+        }
+        let gathered = Gathered::from(&self.receiver, patience, self.rhythm, &self.limits);
         let Gathered { batch, heavy, dispatch, stop, bytes } = gathered;
         self.heavy.extend(heavy);
         if let Some(dispatch) = dispatch {
             self.core.set_dispatch(dispatch);
         }
         self.rhythm = Rhythm::default();
+        if self.refusing && batch.is_empty() {
+            self.probe();
+        }
 
         if (batch.is_empty() || !self.last_was_heavy)
             && let Some(heavy) = self.heavy.pop_front()

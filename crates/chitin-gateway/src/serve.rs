@@ -22,12 +22,12 @@ use sha2::{Digest, Sha256};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::data_dir::{DataDir, names};
 use crate::effects::World;
-use crate::engine::{self, Checkpoints, Engine, chain};
+use crate::engine::{self, Checkpoints, Engine, Pending, chain};
 use crate::http::{Access, Budgets, Face, Isolation, Listeners};
 use crate::readers::Readers;
 use crate::runner::{BaseEnv, Context, Hub, Jobs, spawn_workers};
@@ -394,7 +394,7 @@ async fn wait_for_stop(face: &Face, engine: &Engine, mut signals: Signals) {
 /// out, and they are to be seen before it is said that nothing runs.
 #[derive(Default)]
 struct Pause {
-    heard: Option<oneshot::Receiver<engine::Reply>>,
+    heard: Option<Pending>,
     in_force: bool,
 }
 
@@ -405,12 +405,12 @@ impl Pause {
             return true;
         }
         // A command that changes nothing, in the same line behind the wish.
-        let heard = self.heard.take().or_else(|| engine.send(0, |_| Input::Tick).ok());
+        let heard = self.heard.take().or_else(|| engine.send(0, None, |_| Input::Tick).ok());
         let Some(mut heard) = heard else { return false };
-        match heard.try_recv() {
-            Err(oneshot::error::TryRecvError::Empty) => self.heard = Some(heard),
-            // Refused by the disk, it was heard all the same.
-            Ok(_) | Err(oneshot::error::TryRecvError::Closed) => self.in_force = true,
+        // Refused by the disk, it was heard all the same.
+        self.in_force = heard.is_answered();
+        if !self.in_force {
+            self.heard = Some(heard);
         }
         self.in_force
     }

@@ -5,10 +5,9 @@ use std::thread;
 
 use chitin_core::{Answer, CommitOutcome, Input, Output};
 use chitin_store::{Commit, NoReason, StoreError, Verdict};
-use tokio::sync::oneshot;
 
-use super::{Command, PROBE_EVERY, Reply, Trouble, WriterLoop};
-use crate::effects::{Replies, World};
+use super::{Command, PROBE_EVERY, Trouble, WriterLoop};
+use crate::effects::World;
 
 /// Batches between two looks at the write-ahead log: far fewer than fill it.
 const UPKEEP_EVERY: u32 = 16;
@@ -50,8 +49,8 @@ impl WriterLoop {
                 Err(Refused::Unknown(error)) => die(&error),
                 Err(Refused::No(error)) => {
                     self.make_room(&error);
-                    self.status.set_refusing(Some(chain(&error)));
-                    _ = command.reply.send(Err(trouble(&error)));
+                    self.refuses(&error);
+                    command.answer(Err(trouble(&error)));
                 }
             }
         }
@@ -59,7 +58,7 @@ impl WriterLoop {
             Ok(outputs) => self.release(outputs, VecDeque::new(), world),
             Err(Refused::Unknown(error)) => die(&error),
             Err(Refused::No(error)) => {
-                self.status.set_refusing(Some(chain(&error)));
+                self.refuses(&error);
                 if alone {
                     // Nobody is waiting and time alone brought this on: not again at once.
                     thread::sleep(PROBE_EVERY);
@@ -106,13 +105,13 @@ impl WriterLoop {
     fn release(&mut self, outputs: Vec<Output>, commands: VecDeque<Box<Command>>, world: &World) {
         self.status.count_commit(commands.len());
         self.status.set_figures(self.core.figures());
-        if !commands.is_empty() {
-            self.status.set_refusing(None);
+        if !commands.is_empty() && self.refusing {
+            self.works_again();
         }
-        let mut replies: Replies = commands.into_iter().map(|command| (command.to, command.reply)).collect();
-        world.release(outputs, &mut replies);
-        for (_, reply) in replies {
-            resolve(reply, Ok(Answer::Done));
+        let mut waiting = commands;
+        world.release(outputs, &mut waiting);
+        for command in waiting {
+            command.answer(Ok(Answer::Done));
         }
     }
 
@@ -123,6 +122,32 @@ impl WriterLoop {
             && let Err(error) = ballast.release()
         {
             tracing::error!(error = %chain(&error), "the ballast could not be released");
+        }
+    }
+
+    fn refuses(&mut self, error: &StoreError) {
+        self.refusing = true;
+        self.status.set_refusing(Some(chain(error)));
+    }
+
+    /// What was given away for the time of need is taken back.
+    fn works_again(&mut self) {
+        self.refusing = false;
+        self.status.set_refusing(None);
+        if let Some(ballast) = &self.ballast
+            && let Err(error) = ballast.ensure()
+        {
+            tracing::warn!(error = %chain(&error), "there is no room for the ballast yet");
+        }
+    }
+
+    /// A store that refused is tried with a commit of its own, so that the gateway is ready again without being asked
+    /// (R1.4).
+    pub(super) fn probe(&mut self) {
+        match self.writer.probe() {
+            Commit::Ok => self.works_again(),
+            Commit::No(error) => self.refuses(&error),
+            Commit::Unknown(error) => die(&error),
         }
     }
 
@@ -159,11 +184,6 @@ fn trouble(error: &StoreError) -> Trouble {
         Verdict::No(NoReason::Full) => Trouble::Full,
         _ => Trouble::Unavailable,
     }
-}
-
-pub(super) fn resolve(reply: oneshot::Sender<Reply>, answer: Reply) {
-    // Whoever asked may be gone; the commit stands.
-    _ = reply.send(answer);
 }
 
 /// What the disk holds is not known. Answering on would be guessing: the next life reads what is there.

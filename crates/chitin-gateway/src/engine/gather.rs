@@ -139,7 +139,13 @@ mod tests {
 
     fn command(bytes: u64) -> Message {
         let (reply, _) = oneshot::channel();
-        Message::Command(Box::new(Command { input: Input::Tick, reply, to: CommandId(0), bytes }))
+        Message::Command(Box::new(Command {
+            input: Input::Tick,
+            reply: Some(reply),
+            to: CommandId(0),
+            bytes,
+            _budget: None,
+        }))
     }
 
     fn gather(messages: Vec<Message>, limits: &Limits, rhythm: Rhythm) -> Gathered {

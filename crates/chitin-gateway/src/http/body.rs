@@ -24,7 +24,8 @@ const SMALL_BYTES: u64 = 65_536;
 /// A body with the budget it takes and its request's place among those in flight; given back when it is dropped.
 pub(crate) struct Whole {
     pub(crate) bytes: Bytes,
-    _budget: OwnedSemaphorePermit,
+    /// Goes along with what is made of the bytes.
+    pub(crate) budget: Option<OwnedSemaphorePermit>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -48,7 +49,7 @@ pub(crate) async fn read_json(face: &Shared, request: Request<Body>, most: u64) 
     let read = tokio::time::timeout(patience, read_bounded(&mut body, said, most)).await;
     match read {
         // Only now: a thousand slow senders must not take the places of everybody else.
-        Ok(Ok(bytes)) => Ok(Whole { bytes, _budget: budget, _place: guard::place(face).await? }),
+        Ok(Ok(bytes)) => Ok(Whole { bytes, budget: Some(budget), _place: guard::place(face).await? }),
         Ok(Err(oops)) => {
             if oops.is_none() {
                 hear_out(&mut body).await;

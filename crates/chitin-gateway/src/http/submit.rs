@@ -12,6 +12,7 @@ use chitin_proto::http::{
     BulkAccepted, Code, MAX_BULK_BODY_BYTES, MAX_BULK_TASKS, MAX_TASK_BODY_BYTES, Object, TaskRequest,
 };
 use serde::Deserialize;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::guard::Caller;
 use super::problem::{Answered, Oops};
@@ -31,10 +32,10 @@ pub(crate) async fn one(
     request: Request<Body>,
 ) -> Answered {
     let key = accept::idempotency_key(request.headers())?;
-    let body = body::read_json(&face, request, MAX_TASK_BODY_BYTES).await?;
+    let mut body = body::read_json(&face, request, MAX_TASK_BODY_BYTES).await?;
     let spec = accept::task(accept::parse(&body.bytes)?, &face.limits)?;
     let key = key.map(|key| accept::submission_key(key, "/v1/tasks", &body.bytes));
-    let (ids, state, is_new) = submit(&face, caller, vec![spec], key).await?;
+    let (ids, state, is_new) = submit(&face, caller, vec![spec], key, body.budget.take()).await?;
     let Some(id) = ids.first().map(ToString::to_string) else {
         return Err(Oops::internal("an accepted task without an id"));
     };
@@ -54,7 +55,7 @@ pub(crate) async fn bulk(
     request: Request<Body>,
 ) -> Answered {
     let key = accept::idempotency_key(request.headers())?;
-    let body = body::read_json(&face, request, MAX_BULK_BODY_BYTES).await?;
+    let mut body = body::read_json(&face, request, MAX_BULK_BODY_BYTES).await?;
     let bulk: Bulk = accept::parse(&body.bytes)?;
     if bulk.tasks.is_empty() || bulk.tasks.len() > MAX_BULK_TASKS {
         let detail = format!("`tasks` has {} tasks; 1 to {MAX_BULK_TASKS} are allowed", bulk.tasks.len());
@@ -65,7 +66,7 @@ pub(crate) async fn bulk(
         specs.push(accept::task(task, &face.limits).map_err(|oops| oops.inside(&format!("tasks[{at}]")))?);
     }
     let key = key.map(|key| accept::submission_key(key, "/v1/tasks/bulk", &body.bytes));
-    let (ids, _, is_new) = submit(&face, caller, specs, key).await?;
+    let (ids, _, is_new) = submit(&face, caller, specs, key, body.budget.take()).await?;
     let accepted = BulkAccepted { ids: ids.iter().map(ToString::to_string).collect() };
     let text = serde_json::to_string(&accepted).map_err(|_| Oops::internal("ids that cannot be written"))?;
     Ok(json(if is_new { StatusCode::ACCEPTED } else { StatusCode::OK }, text))
@@ -77,6 +78,7 @@ async fn submit(
     caller: Caller,
     specs: Vec<TaskSpec>,
     key: Option<SubmissionKey>,
+    budget: Option<OwnedSemaphorePermit>,
 ) -> Result<(Vec<chitin_core::TaskId>, TaskState, bool), Oops> {
     if let (bytes, true) = face.engine.status().log() {
         return Err(Oops::new(
@@ -91,12 +93,11 @@ async fn submit(
         clock::boottime_ms().saturating_add(i64::try_from(patience_ms).unwrap_or(i64::MAX));
     let bytes = specs.iter().map(|spec| spec.payload.bytes()).sum();
     let tasks = specs.into_iter().map(|spec| (chance::new_task_id(), spec)).collect();
-    let answer = face.engine.send(bytes, |to| {
+    let answer = face.engine.send(bytes, budget, |to| {
         Input::Submit(Submission { to, principal: caller.0, tasks, key, deadline_boottime_ms })
     })?;
     let answer = match tokio::time::timeout(Duration::from_millis(patience_ms), answer).await {
-        Ok(Ok(answer)) => answer?,
-        Ok(Err(_)) => return Err(crate::engine::Trouble::Stopping.into()),
+        Ok(reply) => reply?,
         Err(_) => {
             return Err(Oops::new(
                 Code::SubmitTimeout,
