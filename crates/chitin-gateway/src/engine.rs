@@ -248,6 +248,7 @@ pub(crate) struct WriterLoop {
     since_upkeep: u32,
     /// The last commit was refused: the store is probed until it takes one.
     refusing: bool,
+    why_refused: Trouble,
     status: Arc<EngineStatus>,
     released: Vec<Output>,
 }
@@ -278,6 +279,7 @@ pub(crate) fn prepare(
         rhythm: Rhythm::default(),
         since_upkeep: 0,
         refusing: false,
+        why_refused: Trouble::Unavailable,
         status,
         released: Vec::new(),
     };

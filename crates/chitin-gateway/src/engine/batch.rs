@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::thread;
 
 use chitin_core::{Answer, CommitOutcome, Input, Output};
-use chitin_store::{Commit, NoReason, StoreError, Verdict};
+use chitin_store::{Ballast, Commit, NoReason, StoreError, Verdict};
 
 use super::{Command, PROBE_EVERY, Trouble, WriterLoop};
 use crate::effects::World;
@@ -27,28 +27,48 @@ impl WriterLoop {
     }
 
     pub(super) fn batch(&mut self, commands: VecDeque<Box<Command>>, world: &World) {
+        let commands = if self.refusing { self.refuse_new_work(commands) } else { commands };
         let tried = self.attempt(commands.iter().map(|command| &command.input).chain([&Input::Tick]));
         match tried {
             Ok(outputs) => self.release(outputs, commands, world),
             Err(Refused::Unknown(error)) => die(&error),
             Err(Refused::No(error)) => {
                 tracing::warn!(error = %chain(&error), commands = commands.len(), "the store refused a batch");
-                self.make_room(&error);
                 self.one_by_one(commands, world);
             }
         }
         self.upkeep();
     }
 
+    /// While the store refuses, only what has begun is tried: what room there is, is for that.
+    fn refuse_new_work(&mut self, commands: VecDeque<Box<Command>>) -> VecDeque<Box<Command>> {
+        self.probe();
+        if !self.refusing {
+            return commands;
+        }
+        let (new, begun): (VecDeque<_>, VecDeque<_>) =
+            commands.into_iter().partition(|command| matches!(command.input, Input::Submit(_)));
+        new.into_iter().for_each(|command| command.answer(Err(self.why_refused)));
+        begun
+    }
+
     /// Whoever is refused now is refused for their own row, or because nothing can be stored.
     fn one_by_one(&mut self, commands: VecDeque<Box<Command>>, world: &World) {
         let alone = commands.is_empty();
         for command in commands {
-            match self.attempt([&command.input]) {
+            let is_new_work = matches!(command.input, Input::Submit(_));
+            let mut tried = self.attempt([&command.input]);
+            // What was kept back is for what has begun, never for new work.
+            if let Err(Refused::No(error)) = &tried
+                && !is_new_work
+                && self.make_room(error)
+            {
+                tried = self.attempt([&command.input]);
+            }
+            match tried {
                 Ok(outputs) => self.release(outputs, VecDeque::from([command]), world),
                 Err(Refused::Unknown(error)) => die(&error),
                 Err(Refused::No(error)) => {
-                    self.make_room(&error);
                     self.refuses(&error);
                     command.answer(Err(trouble(&error)));
                 }
@@ -105,9 +125,6 @@ impl WriterLoop {
     fn release(&mut self, outputs: Vec<Output>, commands: VecDeque<Box<Command>>, world: &World) {
         self.status.count_commit(commands.len());
         self.status.set_figures(self.core.figures());
-        if !commands.is_empty() && self.refusing {
-            self.works_again();
-        }
         let mut waiting = commands;
         world.release(outputs, &mut waiting);
         for command in waiting {
@@ -115,39 +132,41 @@ impl WriterLoop {
         }
     }
 
-    /// A full disk: the ballast makes room to record what has ended.
-    fn make_room(&mut self, error: &StoreError) {
-        if error.verdict() == Verdict::No(NoReason::Full)
-            && let Some(ballast) = &mut self.ballast
-            && let Err(error) = ballast.release()
-        {
-            tracing::error!(error = %chain(&error), "the ballast could not be released");
+    /// A full disk: the ballast makes room to record what has ended. True if it did.
+    fn make_room(&mut self, error: &StoreError) -> bool {
+        let Some(ballast) = &self.ballast else { return false };
+        if error.verdict() != Verdict::No(NoReason::Full) || !ballast.is_held() {
+            return false;
+        }
+        match ballast.release() {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::error!(error = %chain(&error), "the ballast could not be released");
+                false
+            }
         }
     }
 
     fn refuses(&mut self, error: &StoreError) {
         self.refusing = true;
+        self.why_refused = trouble(error);
         self.status.set_refusing(Some(chain(error)));
     }
 
-    /// What was given away for the time of need is taken back.
-    fn works_again(&mut self) {
-        self.refusing = false;
-        self.status.set_refusing(None);
-        if let Some(ballast) = &self.ballast
-            && let Err(error) = ballast.ensure()
-        {
-            tracing::warn!(error = %chain(&error), "there is no room for the ballast yet");
-        }
-    }
-
     /// A store that refused is tried with a commit of its own, so that the gateway is ready again without being asked
-    /// (R1.4).
+    /// (R1.4): once it takes that, and what was given away for the time of need is taken back.
     pub(super) fn probe(&mut self) {
         match self.writer.probe() {
-            Commit::Ok => self.works_again(),
-            Commit::No(error) => self.refuses(&error),
+            Commit::Ok => {}
+            Commit::No(error) => return self.refuses(&error),
             Commit::Unknown(error) => die(&error),
+        }
+        match self.ballast.as_ref().map_or(Ok(()), Ballast::ensure) {
+            Ok(()) => {
+                self.refusing = false;
+                self.status.set_refusing(None);
+            }
+            Err(error) => self.refuses(&error),
         }
     }
 
