@@ -18,7 +18,10 @@ impl Clock {
     /// # Errors
     /// The kernel does not tell its boot id.
     pub(crate) fn new() -> io::Result<Self> {
-        let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned();
+        let boot_id = match chitin_failpoints::value!("boot_id") {
+            Some(forged) => forged,
+            None => fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned(),
+        };
         Ok(Self { boot_id, started_ms: boottime_ms() })
     }
 

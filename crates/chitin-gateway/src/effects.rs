@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use chitin_core::Output;
+use chitin_failpoints::failpoint;
 
 use crate::engine::Command;
 use crate::runner::{Hub, Job, Jobs};
@@ -30,21 +31,28 @@ impl World {
             match output {
                 Output::Reply { to, answer } => {
                     // Answers come in the order of the commands, so the first is nearly always the right one.
+                    failpoint!("effect.reply");
                     let at = waiting.iter().position(|command| command.id() == to);
                     if let Some(command) = at.and_then(|at| waiting.remove(at)) {
                         command.answer(Ok(answer));
                     }
                 }
                 Output::Start(order) => {
+                    failpoint!("effect.start");
                     self.hub.enter(order.attempt, false);
                     self.jobs.push(Job::Start(order));
                 }
                 Output::Recover { attempt, cancel_requested, same_boot } => {
+                    failpoint!("effect.recover");
                     self.hub.enter(attempt, cancel_requested);
                     self.jobs.push(Job::Recover { attempt, same_boot });
                 }
-                Output::EndAttempt { attempt } => self.hub.ask_end(attempt),
+                Output::EndAttempt { attempt } => {
+                    failpoint!("effect.end");
+                    self.hub.ask_end(attempt);
+                }
                 Output::Settled { attempt, keep_logs } => {
+                    failpoint!("effect.settled");
                     self.hub.settled(attempt);
                     self.janitor.remove(Removal::Attempt {
                         id: attempt.id,
@@ -53,7 +61,10 @@ impl World {
                     });
                 }
                 Output::RemoveFiles { id } => self.janitor.remove(Removal::Task { id }),
-                Output::Changed { id, state: _ } => self.waiters.wake(id),
+                Output::Changed { id, state: _ } => {
+                    failpoint!("effect.changed");
+                    self.waiters.wake(id);
+                }
             }
         }
     }

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
 use chitin_core::{AttemptNo, TaskId};
+use chitin_failpoints::failpoint;
 use chitin_proto::shim::names;
 
 /// Removals that may wait. What does not fit is left for the sweep.
@@ -139,6 +140,7 @@ impl Janitor {
         let (sender, removals) = sync_channel(WAITING_REMOVALS);
         let thread = thread::Builder::new().name("chitin-janitor".to_owned()).spawn(move || {
             for removal in removals {
+                failpoint!("spool.remove.before");
                 if let Err(error) = spool.carry_out(removal) {
                     tracing::warn!(%error, ?removal, "a spool folder could not be removed; the next sweep tries again");
                 }

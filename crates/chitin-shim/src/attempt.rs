@@ -11,6 +11,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
+use chitin_failpoints::failpoint;
 use chitin_proto::shim::{FromShim, NotStarted, Order, OrderError, PROTOCOL_VERSION, names};
 use nix::errno::Errno;
 use nix::sys::prctl;
@@ -64,6 +65,7 @@ pub(crate) fn run(spool_dir: &Path) -> Result<(), EarlyError> {
     let signals = prepare_process().map_err(EarlyError::Process)?;
     let spool = Spool::open(spool_dir).map_err(EarlyError::Spool)?;
     let mut gateway = Conn::new(BORN_WITH, gateway).map_err(EarlyError::Descriptors)?;
+    failpoint!("shim.claim.before");
     let _lock = match claim(&spool, &order).map_err(EarlyError::Claim)? {
         Claimed::Ours(lock) => lock,
         Claimed::Void => {
@@ -72,6 +74,7 @@ pub(crate) fn run(spool_dir: &Path) -> Result<(), EarlyError> {
             return Ok(());
         }
     };
+    failpoint!("shim.claim.after");
     let mut shim = Shim {
         machine: Machine::not_started(order.epoch),
         groups: Groups::none(),
@@ -115,8 +118,10 @@ fn start(shim: &mut Shim, stdin: &OwnedFd) -> Result<(), NotStarted> {
     shim.groups = Groups::make(&shim.order.isolation, &shim.order.limits)
         .map_err(|e| child::machinery(&e.to_string(), e.source_error()))?;
     shim.memory = MemoryWatch::new(clock::now_ms(), &shim.order.isolation, &shim.order.limits, &shim.groups);
+    failpoint!("shim.start.before");
     let oom_score = if protect_shim() { OomScore::Reset } else { OomScore::Keep };
     let running = child::start(&shim.order, &shim.spool, &shim.groups, stdin, oom_score)?;
+    failpoint!("shim.start.after");
     shim.groups.close_doors();
     let pid = running.pid;
     let command = Command::new(running, shim.order.segment_bytes).map_err(|e| {

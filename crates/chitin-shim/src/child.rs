@@ -96,6 +96,7 @@ pub(crate) fn start(
             dup2_stdin(stdin).map_err(Trouble::Arrange)?;
             dup2_stdout(&stdout_end).map_err(Trouble::Arrange)?;
             dup2_stderr(&stderr_end).map_err(Trouble::Arrange)?;
+            chitin_failpoints::failpoint!("shim.child.exec.before");
             sys::cloexec_from_3();
             sys::default_signals();
             sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).map_err(Trouble::Arrange)?;

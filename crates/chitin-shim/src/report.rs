@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 
+use chitin_failpoints::{failpoint, planted};
 use chitin_proto::shim::{
     Cause, EXIT_RECORD_BYTES, ExitReport, NotStarted, Order, PROTOCOL_VERSION, ResultReport,
     encode_exit_record, names,
@@ -150,6 +151,7 @@ pub(crate) fn reserve(spool: &Spool) -> io::Result<File> {
 
 /// Makes everything durable, then the record, then its name: a record that is there is true.
 pub(crate) fn record(spool: &Spool, draft: &File, output: &Output, report: &ExitReport) -> io::Result<()> {
+    failpoint!("shim.record.before");
     output.sync(spool)?;
     if report.result.is_some() {
         let flags = OFlag::O_NOFOLLOW.bits();
@@ -157,10 +159,16 @@ pub(crate) fn record(spool: &Spool, draft: &File, output: &Output, report: &Exit
     }
     spool.sync()?;
     let record = encode_exit_record(report).map_err(io::Error::other)?;
+    failpoint!("shim.record.write.before");
     draft.write_all_at(&record, 0)?;
-    draft.sync_all()?;
+    failpoint!("shim.record.sync.before");
+    if !planted!("record-without-sync") {
+        draft.sync_all()?;
+    }
+    failpoint!("shim.record.rename.before");
     fs::rename(spool.at(names::EXIT_RECORD_DRAFT), spool.at(names::EXIT_RECORD))?;
-    spool.sync()
+    failpoint!("shim.record.rename.after");
+    if planted!("record-without-sync") { Ok(()) } else { spool.sync() }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::io::{self, PipeReader, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixListener;
 
+use chitin_failpoints::{failpoint, planted};
 use chitin_proto::shim::{ExitReport, FromShim, Order, PROTOCOL_VERSION, names};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signalfd::SignalFd;
@@ -236,6 +237,9 @@ impl Shim {
         if last {
             self.conns.retain(|c| c.id != id);
             inputs.push_back(Input::Lost(id));
+            if planted!("shim-dies-with-gateway") {
+                std::process::exit(1);
+            }
         }
     }
 
@@ -248,6 +252,7 @@ impl Shim {
             }
             Action::SendEnded(id) => {
                 if let Some(report) = self.report.clone() {
+                    failpoint!("shim.report.before");
                     self.send(id, &FromShim::Ended(Box::new(report)), inputs);
                 }
             }
@@ -255,6 +260,7 @@ impl Shim {
             Action::Terminate => tree::terminate(&self.groups),
             Action::Kill => tree::kill(&self.groups),
             Action::Collect(why) => {
+                failpoint!("shim.collect.before");
                 self.collect(why);
                 inputs.push_back(Input::Collected);
             }
@@ -328,6 +334,7 @@ impl Shim {
 
     /// What must not be found by anybody any more.
     fn leave(self) {
+        failpoint!("shim.leave");
         let _ = std::fs::remove_file(self.spool.at(names::SOCKET));
     }
 }

@@ -65,10 +65,12 @@ pub fn spawn(
     let (socket, theirs) = UnixStream::pair().map_err(SpawnError::Socket)?;
     socket.set_nonblocking(true).map_err(SpawnError::Socket)?;
     #[expect(clippy::disallowed_methods, reason = "the one place that starts shims")]
-    let child = Command::new(shim_binary)
-        .arg0("chitin-shim")
-        .arg(spool_dir)
-        .env_clear()
+    let mut command = Command::new(shim_binary);
+    command.arg0("chitin-shim").arg(spool_dir).env_clear();
+    // A test build's shims have the gateway's failpoints; the command's environment stands in the order alone.
+    #[cfg(feature = "failpoints")]
+    command.envs(std::env::vars_os().filter(|(name, _)| name == chitin_failpoints::FOLDER));
+    let child = command
         .stdin(order)
         .stdout(OwnedFd::from(theirs))
         .stderr(stdin)

@@ -5,6 +5,7 @@
 
 use std::path::Path;
 
+use chitin_failpoints::failpoint;
 use rusqlite::{Connection, TransactionBehavior, params};
 
 use crate::StoreError;
@@ -53,13 +54,18 @@ pub(crate) fn migrate(
 
 fn step(conn: &mut Connection, to: i64, migration: &str, store_id: [u8; 16]) -> rusqlite::Result<()> {
     let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    failpoint!("migrate.before");
     tx.execute_batch(migration)?;
+    failpoint!("migrate.half");
     if to == 1 {
         tx.pragma_update(None, "application_id", APPLICATION_ID)?;
         tx.execute("INSERT INTO meta (name, value) VALUES ('store_id', ?1)", params![store_id])?;
     }
     tx.pragma_update(None, "user_version", to)?;
-    tx.commit()
+    failpoint!("migrate.commit.before");
+    tx.commit()?;
+    failpoint!("migrate.commit.after");
+    Ok(())
 }
 
 #[cfg(test)]

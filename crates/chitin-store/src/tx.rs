@@ -93,6 +93,7 @@ impl<'w> WriteTx<'w> {
             };
         }
         self.hot = Hot::default();
+        chitin_failpoints::failpoint!("store.commit.before");
         let Err(error) = run(self.conn, "COMMIT", "commit") else {
             self.state = State::Ended;
             return Commit::Ok;

@@ -110,3 +110,18 @@ fn shells_can_complete_it() {
         assert!(out.contains("submit") && out.contains("--detach"), "{shell}");
     }
 }
+
+/// What makes a test build die on purpose is not in the program, nor in the shim beside it.
+#[test]
+fn the_product_has_no_failpoints() {
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_chitin"));
+    let shim = program.with_file_name("chitin-shim");
+    for (binary, own) in [(program, "chitin.db"), (&shim, "exit.draft")] {
+        let bytes = std::fs::read(binary).unwrap();
+        let has = |text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
+        assert!(has(own), "{}: its own words are found", binary.display());
+        for word in ["CHITIN_FAILPOINTS", "shim.claim.before", "engine.commit.before", "synchronous-normal"] {
+            assert!(!has(word), "{}: {word}", binary.display());
+        }
+    }
+}

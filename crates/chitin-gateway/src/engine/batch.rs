@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::thread;
 
 use chitin_core::{Answer, CommitOutcome, Input, Output};
+use chitin_failpoints::failpoint;
 use chitin_store::{Ballast, Commit, NoReason, StoreError, Verdict};
 
 use super::{Command, PROBE_EVERY, Trouble, WriterLoop};
@@ -91,6 +92,7 @@ impl WriterLoop {
     fn attempt<'i>(&mut self, inputs: impl IntoIterator<Item = &'i Input>) -> Result<Vec<Output>, Refused> {
         let mut now = self.clock.now(self.core.boot_no());
         let mut tx = self.writer.begin().map_err(Refused::from_error)?;
+        failpoint!("engine.steps");
         let mut failed = None;
         for input in inputs {
             if matches!(input, Input::Tick) {
@@ -101,6 +103,7 @@ impl WriterLoop {
                 break;
             }
         }
+        failpoint!("engine.commit.before");
         let committed = match failed {
             None => tx.commit(),
             Some(error) => match tx.rollback() {
@@ -108,6 +111,7 @@ impl WriterLoop {
                 Err(rollback) => Commit::Unknown(rollback),
             },
         };
+        failpoint!("engine.commit.after");
         match committed {
             Commit::Ok => Ok(self.core.finish(CommitOutcome::Ok)),
             Commit::No(error) => {

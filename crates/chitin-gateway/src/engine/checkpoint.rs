@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use chitin_failpoints::failpoint;
 use chitin_store::{Checkpointer, StoreError, StoreOptions};
 
 use super::EngineStatus;
@@ -49,6 +50,7 @@ impl Checkpoints {
                     status.set_log_bytes(bytes, cap_bytes);
                     continue;
                 }
+                failpoint!("checkpoint.before");
                 match checkpointer.passive() {
                     Ok(state) => {
                         status.set_log_bytes(state.bytes, cap_bytes);

@@ -8,6 +8,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderValue, Request, Response, StatusCode, header};
 use chitin_core::{Answer, Input, Submission, SubmissionKey, TaskSpec, TaskState};
+use chitin_failpoints::{failpoint, planted};
 use chitin_proto::http::{
     BulkAccepted, Code, MAX_BULK_BODY_BYTES, MAX_BULK_TASKS, MAX_TASK_BODY_BYTES, Object, TaskRequest,
 };
@@ -88,14 +89,19 @@ async fn submit(
             ),
         ));
     }
+    failpoint!("submit.parsed");
     let patience_ms = face.limits.submit_timeout_ms;
     let deadline_boottime_ms =
         clock::boottime_ms().saturating_add(i64::try_from(patience_ms).unwrap_or(i64::MAX));
     let bytes = specs.iter().map(|spec| spec.payload.bytes()).sum();
-    let tasks = specs.into_iter().map(|spec| (chance::new_task_id(), spec)).collect();
+    let tasks: Vec<_> = specs.into_iter().map(|spec| (chance::new_task_id(), spec)).collect();
+    let ids = planted!("ack-before-commit").then(|| tasks.iter().map(|(id, _)| *id).collect());
     let answer = face.engine.send(bytes, budget, |to| {
         Input::Submit(Submission { to, principal: caller.0, tasks, key, deadline_boottime_ms })
     })?;
+    if let Some(ids) = ids {
+        return Ok((ids, TaskState::Queued, true));
+    }
     let answer = match tokio::time::timeout(Duration::from_millis(patience_ms), answer).await {
         Ok(reply) => reply?,
         Err(_) => {

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use chitin_core::{AttemptKey, Input};
+use chitin_failpoints::{failpoint, planted};
 use chitin_proto::shim::{
     ExitReport, FromShim, MAX_FRAME_BYTES, PROTOCOL_VERSION, ToShim, decode_frame, encode_frame,
 };
@@ -80,6 +81,7 @@ async fn conversation(context: &Arc<Context>, wishes: &Wishes, socket: StdUnixSt
     let mut end_sent = false;
     loop {
         if wishes.settled.load(Ordering::SeqCst) {
+            failpoint!("settled.told.before");
             // A shim that does not hear it writes its record and goes; nobody needs that any more.
             _ = send(&mut write, &ToShim::Settled).await;
             _ = tokio::time::timeout(LAST_BREATH, gone(&mut read)).await;
@@ -118,6 +120,7 @@ pub(super) async fn settle(context: &Arc<Context>, wishes: &Wishes, report: Exit
         tracing::warn!(task.id = %key.id, attempt = key.attempt.0, "a report under a foreign token was ignored");
         return true;
     }
+    failpoint!("settle.collect.before");
     let folder = context.spool.attempt(key.id, key.attempt);
     let says_nothing =
         report.stdout.total_bytes == 0 && report.stderr.total_bytes == 0 && report.result.is_none();
@@ -143,6 +146,10 @@ pub(super) async fn settle(context: &Arc<Context>, wishes: &Wishes, report: Exit
         }
     };
     tracing::debug!(task.id = %key.id, attempt = key.attempt.0, outcome = end.outcome.as_str(), "an attempt ended");
+    if planted!("spool-before-settlement") {
+        _ = std::fs::remove_dir_all(&folder);
+    }
+    failpoint!("settle.report.before");
     context.engine.insist(bytes, Input::ShimReport { attempt: key, end, produced }).await
 }
 

@@ -14,6 +14,7 @@ use std::thread;
 use std::time::Duration;
 
 use chitin_core::{AttemptEnd, AttemptKey, Input, Outcome, Produced};
+use chitin_failpoints::{failpoint, planted};
 use chitin_proto::shim::{Claim, ExitReport, ResourceLimits};
 use chitin_shim::recover::{Found, Voided, connect, probe, void};
 
@@ -33,6 +34,7 @@ const VOID_PAUSE: Duration = Duration::from_millis(250);
 const MOST_VOIDS: u32 = 8;
 
 pub(super) fn recover(context: &Arc<Context>, key: AttemptKey, same_boot: bool) {
+    failpoint!("recover.before");
     let began = clock::steady();
     while clock::steady().saturating_sub(began) < LOOK_FOR {
         if context.hub.get(key).is_none() || context.jobs.is_stopped() {
@@ -58,10 +60,14 @@ fn look(context: &Arc<Context>, key: AttemptKey, same_boot: bool) -> std::io::Re
         // Claims are not made durable: after a reboot a missing one may have been there.
         Found::NoClaim if !same_boot => host_lost(context, key),
         Found::NoClaim => match void(&folder, &token, context.clock.boot_id())? {
-            Voided::Voided => voided(context, key),
+            Voided::Voided => {
+                failpoint!("recover.voided");
+                voided(context, key);
+            }
             Voided::LostToClaim => return Ok(false),
         },
         Found::Void => voided(context, key),
+        Found::Alive if planted!("no-reattach") => voided(context, key),
         Found::Alive => match connect(&folder) {
             Ok(socket) => attempt::attach(context, key, socket),
             Err(_) => return Ok(false),
@@ -73,6 +79,7 @@ fn look(context: &Arc<Context>, key: AttemptKey, same_boot: bool) -> std::io::Re
             if !end_tree(context, key, &claim) {
                 return Ok(false);
             }
+            failpoint!("recover.tree.ended");
             lost(context, key, Outcome::WorkerLost, "its shim was killed; what it had started was ended");
         }
         Found::OtherBoot { record: None, .. } => host_lost(context, key),

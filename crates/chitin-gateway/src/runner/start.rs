@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use chitin_core::{AttemptEnd, Input, Outcome, Payload, Policy, Produced, StartOrder};
+use chitin_failpoints::failpoint;
 use chitin_proto::http::EnvVars;
 use chitin_proto::shim::{Order, PROTOCOL_VERSION, ResourceLimits};
 use chitin_shim::start::SpawnError;
@@ -128,6 +129,7 @@ fn start(context: &Arc<Context>, order: StartOrder) {
 
 fn try_start(context: &Context, order: &StartOrder) -> Result<std::os::unix::net::UnixStream, StartError> {
     let key = order.attempt;
+    failpoint!("start.before");
     let payload = context
         .readers
         .with(|reader| reader.payload(key.seq))
@@ -136,7 +138,9 @@ fn try_start(context: &Context, order: &StartOrder) -> Result<std::os::unix::net
     let folder = context.spool.make(key.id, key.attempt).map_err(StartError::Folder)?;
     let (shim_order, stdin) = write_order(context, order, payload)?;
     let stdin = (!stdin.is_empty()).then_some(stdin.as_slice());
+    failpoint!("start.spawn.before");
     let spawned = chitin_shim::start::spawn(&context.shim_binary, &folder, &shim_order, stdin)?;
+    failpoint!("start.spawn.after");
     tracing::debug!(task.id = %key.id, attempt = key.attempt.0, shim.pid = spawned.pid, "a shim was started");
     Ok(spawned.socket)
 }

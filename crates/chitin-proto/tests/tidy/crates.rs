@@ -10,9 +10,10 @@ use super::{File, none, root};
 const DIRECTIONS: &[(&str, &[&str])] = &[
     ("chitin-core", &[]),
     ("chitin-proto", &[]),
-    ("chitin-store", &["chitin-core"]),
-    ("chitin-shim", &["chitin-proto"]),
-    ("chitin-gateway", &["chitin-core", "chitin-proto", "chitin-shim", "chitin-store"]),
+    ("chitin-failpoints", &[]),
+    ("chitin-store", &["chitin-core", "chitin-failpoints"]),
+    ("chitin-shim", &["chitin-failpoints", "chitin-proto"]),
+    ("chitin-gateway", &["chitin-core", "chitin-failpoints", "chitin-proto", "chitin-shim", "chitin-store"]),
     ("chitin", &["chitin-gateway", "chitin-proto", "chitin-shim"]),
 ];
 
@@ -79,6 +80,23 @@ fn a_shim_is_single_threaded_and_small() {
             .map(|used| format!("chitin-shim must not depend on {used}: one thread, one megabyte"))
             .collect(),
     );
+}
+
+/// A build has failpoints if it asks for them in so many words, and the product does not.
+#[test]
+fn failpoints_are_nobodys_default() {
+    let mut complaints = Vec::new();
+    for package in packages() {
+        if package.features.get("default").is_some_and(|on| !on.is_empty()) {
+            complaints
+                .push(format!("{} has default features; what they bring is in the product", package.name));
+        }
+        let asks = |features: &[String]| features.iter().any(|feature| feature.contains("failpoints"));
+        for dependency in package.dependencies.iter().filter(|dependency| asks(&dependency.features)) {
+            complaints.push(format!("{} turns failpoints on in {}", package.name, dependency.name));
+        }
+    }
+    none(complaints);
 }
 
 #[test]
