@@ -1,6 +1,7 @@
-//! The data directory: its lock, its token, its pid files. The lock decides who is the gateway; pid files inform.
+//! The data directory: its locks, its token, its pid files. Locks decide who is the gateway and who its supervisor; pid
+//! files inform.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use crate::{GatewayError, chance};
 
-/// A lock that is held this long is a gateway's.
+/// A lock that is held this long is somebody's who stays.
 const LOCK_TRIES: u32 = 10;
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
@@ -19,50 +20,64 @@ pub(crate) mod names {
     pub(crate) const DATABASE: &str = "chitin.db";
     pub(crate) const SOCKET: &str = "chitin.sock";
     pub(crate) const TOKEN: &str = "admin.token";
-    pub(crate) const LOCK: &str = "gateway.lock";
+    pub(crate) const GATEWAY_LOCK: &str = "gateway.lock";
+    pub(crate) const SUPERVISOR_LOCK: &str = "supervisor.lock";
     pub(crate) const SUPERVISOR_PID: &str = "supervisor.pid";
     pub(crate) const GATEWAY_PID: &str = "gateway.pid";
     pub(crate) const LOG: &str = "chitin.log";
     pub(crate) const SPOOL: &str = "spool";
 }
 
-/// An open data directory, locked for as long as this lives.
+/// An open data directory.
 #[derive(Debug)]
 pub(crate) struct DataDir {
     path: PathBuf,
     folder: File,
-    _lock: File,
 }
 
 impl DataDir {
-    /// Makes the directory if it is missing, and takes its lock before anything in it is touched.
+    /// Makes the directory if it is missing; nothing in it is touched.
     pub(crate) fn open(path: &Path) -> Result<Self, GatewayError> {
         let fail = |step| move |source| GatewayError::DataDir { step, path: path.to_owned(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(fail("create"))?;
         let path = path.canonicalize().map_err(fail("resolve"))?;
         let folder = File::open(&path).map_err(fail("open"))?;
-        let lock_path = path.join(names::LOCK);
+        Ok(Self { path, folder })
+    }
+
+    /// Takes one of the two locks; it is given back when the file is dropped.
+    ///
+    /// # Errors
+    /// Somebody else holds it, and is said to be the gateway that runs here.
+    pub(crate) fn lock(&self, name: &str) -> Result<File, GatewayError> {
+        let fail = |step| move |source| GatewayError::DataDir { step, path: self.path.clone(), source };
         let lock = OpenOptions::new()
             .create(true)
             .truncate(false)
             .write(true)
             .mode(0o600)
-            .open(&lock_path)
+            .open(self.join(name))
             .map_err(fail("open the lock of"))?;
         match lock_soon(&lock) {
-            Ok(()) => {}
-            Err(fs::TryLockError::WouldBlock) => {
-                return Err(GatewayError::AlreadyRunning {
-                    pid: read_pid(&path.join(names::GATEWAY_PID)),
-                    path,
-                });
-            }
-            Err(fs::TryLockError::Error(source)) => return Err(fail("lock")(source)),
+            Ok(()) => Ok(lock),
+            Err(TryLockError::WouldBlock) => Err(GatewayError::AlreadyRunning {
+                pid: read_pid(&self.join(names::GATEWAY_PID)),
+                path: self.path.clone(),
+            }),
+            Err(TryLockError::Error(source)) => Err(fail("lock")(source)),
         }
-        fs::set_permissions(&path, Permissions::from_mode(0o700)).map_err(fail("protect"))?;
-        let spool = path.join(names::SPOOL);
-        DirBuilder::new().recursive(true).mode(0o700).create(spool).map_err(fail("create a folder in"))?;
-        Ok(Self { path, folder, _lock: lock })
+    }
+
+    /// What a gateway needs in it. Its lock is held.
+    pub(crate) fn furnish(&self) -> Result<(), GatewayError> {
+        let fail = |step| move |source| GatewayError::DataDir { step, path: self.path.clone(), source };
+        fs::set_permissions(&self.path, Permissions::from_mode(0o700)).map_err(fail("protect"))?;
+        let spool = self.join(names::SPOOL);
+        DirBuilder::new().recursive(true).mode(0o700).create(spool).map_err(fail("create a folder in"))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     pub(crate) fn join(&self, name: &str) -> PathBuf {
@@ -85,19 +100,20 @@ impl DataDir {
         }
         let token: String = chance::secret().iter().map(|byte| format!("{byte:02x}")).collect();
         self.replace(names::TOKEN, &format!("{token}\n"))?;
+        self.folder.sync_all()?;
         Ok(token)
     }
 
-    /// Writes the pid files. Without a supervisor, this process is also the one that `chitin up` started.
-    pub(crate) fn write_pids(&self) -> io::Result<()> {
-        let pid = format!("{}\n", std::process::id());
-        self.replace(names::SUPERVISOR_PID, &pid)?;
-        self.replace(names::GATEWAY_PID, &pid)
+    /// Writes this process's id, for people. Whole or not at all; not made durable, since no process outlives the machine.
+    pub(crate) fn write_pid(&self, name: &str) -> io::Result<()> {
+        let draft = self.path.join(format!("{name}.draft"));
+        fs::write(&draft, format!("{}\n", std::process::id()))?;
+        fs::rename(draft, self.path.join(name))
     }
 
-    /// Removes what says that a gateway runs. The lock's file stays: another process may be waiting on it.
-    pub(crate) fn clear(&self) {
-        for name in [names::SOCKET, names::SUPERVISOR_PID, names::GATEWAY_PID] {
+    /// Removes what says that somebody is here. Locks' files stay: another process may be waiting on them.
+    pub(crate) fn remove(&self, names: &[&str]) {
+        for name in names {
             _ = fs::remove_file(self.path.join(name));
         }
     }
@@ -108,16 +124,15 @@ impl DataDir {
         let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&draft)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
-        fs::rename(&draft, self.path.join(name))?;
-        self.folder.sync_all()
+        fs::rename(&draft, self.path.join(name))
     }
 }
 
-/// Whoever only looks whether a gateway runs holds the lock for an instant.
-fn lock_soon(lock: &File) -> Result<(), fs::TryLockError> {
+/// Whoever only looks whether somebody is here holds the lock for an instant.
+fn lock_soon(lock: &File) -> Result<(), TryLockError> {
     for _ in 0..LOCK_TRIES {
         match lock.try_lock() {
-            Err(fs::TryLockError::WouldBlock) => thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::WouldBlock) => thread::sleep(LOCK_PAUSE),
             other => return other,
         }
     }

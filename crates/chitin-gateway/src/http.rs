@@ -34,6 +34,7 @@ use crate::readers::Readers;
 use crate::runner::Hub;
 use crate::spool::Spool;
 use crate::stop::Stop;
+use crate::supervised::Supervised;
 use crate::tasks::Tasks;
 use crate::waiters::Waiters;
 
@@ -54,6 +55,7 @@ pub(crate) struct Face {
     pub(crate) stop: Stop,
     pub(crate) isolation: Isolation,
     pub(crate) budgets: Budgets,
+    pub(crate) supervised: Arc<Supervised>,
 }
 
 /// How process trees are kept together here, for the status page.

@@ -7,6 +7,7 @@
 //! | the writer thread | `engine` | admit, enqueue, lease, settle (it runs the core) |
 //! | what happens after a commit | `effects` | publish |
 //! | processes | `runner`, `spool` | run |
+//! | sockets, and who restarts whom | `entrance`, `supervised` | none: they keep the rest alive |
 //!
 //! Invariant: the accept path and the health answers never wait for the data disk.
 //! Invariant: only the writer thread changes the database.
@@ -18,6 +19,7 @@ pub mod config;
 mod data_dir;
 mod effects;
 mod engine;
+mod entrance;
 mod http;
 mod logs;
 mod readers;
@@ -25,6 +27,7 @@ mod runner;
 mod serve;
 mod spool;
 mod stop;
+mod supervised;
 mod tasks;
 mod waiters;
 
@@ -35,7 +38,9 @@ use std::path::PathBuf;
 use chitin_store::StoreError;
 
 pub use config::{Config, ConfigError};
+pub use entrance::{Entrance, own_program};
 pub use serve::run;
+pub use supervised::Inherited;
 
 /// How a gateway is started.
 #[derive(Debug, Clone, Default)]
@@ -48,6 +53,8 @@ pub struct Options {
     pub listen: Option<String>,
     /// If the TCP port is taken, serve the Unix socket alone.
     pub listen_optional: bool,
+    /// Nobody reads standard error; for a supervisor that has to be started anew.
+    pub background: bool,
 }
 
 /// Where a gateway that is ready can be reached.
@@ -94,6 +101,9 @@ pub enum GatewayError {
     /// The database cannot be used.
     #[error("cannot use the database")]
     Store(#[from] StoreError),
+    /// The database can be used, and what stands in it cannot be taken over.
+    #[error("cannot take over what the database holds")]
+    TakeOver(#[source] StoreError),
     /// `chitin-shim` is not where it belongs.
     #[error("{} is missing: chitin-shim belongs beside chitin; build the whole workspace", path.display())]
     NoShim {
@@ -120,7 +130,9 @@ pub enum ErrorKind {
     },
     /// Whoever called has to change something.
     Config,
-    /// The rest.
+    /// Something that should not be: it may be different the next time, or be what stands in the store.
+    Crash,
+    /// The rest: the machine refuses what a gateway needs.
     Other,
 }
 
@@ -131,6 +143,7 @@ impl GatewayError {
         match self {
             Self::AlreadyRunning { pid, .. } => ErrorKind::AlreadyRunning { pid: *pid },
             Self::Config(_) => ErrorKind::Config,
+            Self::TakeOver(_) => ErrorKind::Crash,
             Self::DataDir { .. }
             | Self::Listen { .. }
             | Self::Store(_)

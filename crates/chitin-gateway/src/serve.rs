@@ -1,14 +1,10 @@
 //! A gateway's life, from the lock to the last answer.
 //!
-//! Start: data directory and lock → database (its log worked off first) → take-over commit → sockets → writer, workers,
-//! routes → ready. Stop: no new connections → answers under a deadline → writer's last commit → database closed → socket
-//! and pid files gone → lock released. Shims are not told: they go on.
+//! Start: data directory and lock → sockets, handed over or its own → database (its log worked off first) → take-over
+//! commit → writer, workers, routes → ready. Stop: no new connections → answers under a deadline → writer's last commit →
+//! database closed → pid file gone, and socket if it is its own → lock released. Shims are not told: they go on.
 
-use std::fs;
 use std::io;
-use std::net::TcpListener as StdTcpListener;
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,14 +24,16 @@ use crate::clock::Clock;
 use crate::data_dir::{DataDir, names};
 use crate::effects::World;
 use crate::engine::{self, Checkpoints, Engine, Pending, chain};
+use crate::entrance::Doors;
 use crate::http::{Access, Budgets, Face, Isolation, Listeners};
 use crate::readers::Readers;
 use crate::runner::{BaseEnv, Context, Hub, Jobs, spawn_workers};
 use crate::spool::{Janitor, Removal, Spool};
 use crate::stop::{Mode, Stop};
+use crate::supervised::{self, Inherited, Successor, Supervised};
 use crate::tasks::{TaskKind, Tasks};
 use crate::waiters::Waiters;
-use crate::{Config, ConfigError, GatewayError, Options, Ready, chance, config, logs};
+use crate::{Config, GatewayError, Options, Ready, chance, entrance, logs};
 
 /// Answers under way when the gateway stops get this long.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
@@ -48,20 +46,34 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 ///
 /// # Errors
 /// See [`GatewayError`]; nothing is left behind.
-pub fn run(options: Options, ready: impl FnOnce(&Ready) + Send + 'static) -> Result<(), GatewayError> {
-    let mut config = config::load(options.config.as_deref(), &options.data_dir)?;
-    if let Some(listen) = &options.listen {
-        config.listen = config::parse_listen(listen).map_err(|detail| ConfigError::Listen { detail })?;
-    }
-    let shim_binary = find_shim()?;
+pub fn run(
+    options: Options,
+    mut inherited: Inherited,
+    ready: impl FnOnce(&Ready) + Send + 'static,
+) -> Result<(), GatewayError> {
+    let config = entrance::configuration(&options)?;
+    let shim_binary = entrance::find_shim()?;
     let data = DataDir::open(&options.data_dir)?;
+    let _lock = data.lock(names::GATEWAY_LOCK)?;
+    data.furnish()?;
     logs::start(&data.join(names::LOG)).map_err(system("open the log"))?;
-    let result = Life::begin(&options, config, shim_binary, &data).and_then(|life| life.live(&data, ready));
+    let handed_over = inherited.take_doors();
+    let mut left: &[&str] = &[names::GATEWAY_PID];
+    let doors = match handed_over {
+        Some(doors) => Ok(doors),
+        None => {
+            left = &[names::GATEWAY_PID, names::SOCKET];
+            Doors::open(&data, config.listen, options.listen_optional)
+        }
+    };
+    let result = doors
+        .and_then(|doors| Life::begin(&options, config, shim_binary, &data, doors, inherited))
+        .and_then(|life| life.live(&data, ready));
     if let Err(error) = &result {
         tracing::error!(error = %chain(error), "the gateway ends");
     }
     logs::flush();
-    data.clear();
+    data.remove(left);
     result
 }
 
@@ -76,6 +88,7 @@ struct Life {
     face: Arc<Face>,
     listeners: Listeners,
     addresses: Ready,
+    supervised: Arc<Supervised>,
     stop_sender: watch::Sender<bool>,
 }
 
@@ -85,10 +98,17 @@ impl Life {
         config: Config,
         shim_binary: PathBuf,
         data: &DataDir,
+        doors: Doors,
+        inherited: Inherited,
     ) -> Result<Self, GatewayError> {
         let limits = config.limits.clone();
         let clock = Clock::new().map_err(system("read the boot id"))?;
         let runtime = runtime()?;
+        let (stop_sender, stop_receiver) = watch::channel(false);
+        let tasks = Tasks::new(runtime.handle().clone(), stop_receiver);
+        let supervised = Arc::new(Supervised::new(inherited, successor(options, data, &doors)?));
+        supervised.log_lives();
+        supervised::begin_signs(&supervised, &tasks);
 
         let database = data.join(names::DATABASE);
         let store_options = StoreOptions::new(store_id(), &limits);
@@ -107,9 +127,10 @@ impl Life {
             tracing::warn!(error = %chain(&error), "there is no room for the ballast");
         }
 
-        // Sockets before the take-over: a port that is taken must leave the store as it was.
-        let (listeners, addresses) = listen(&runtime, options, &config, data)?;
-        let (engine, writer_loop) = engine::prepare(writer, Some(ballast), limits.clone(), clock.clone())?;
+        let addresses = doors.addresses(data);
+        let listeners = listeners(&runtime, doors).map_err(system("listen"))?;
+        let (engine, writer_loop) = engine::prepare(writer, Some(ballast), limits.clone(), clock.clone())
+            .map_err(GatewayError::TakeOver)?;
         let epoch = u64::try_from(writer_loop.epoch()).unwrap_or(0);
         let checkpoints = Checkpoints::spawn(
             database.clone(),
@@ -119,8 +140,6 @@ impl Life {
         )?;
 
         let tier = tier(&instance);
-        let (stop_sender, stop_receiver) = watch::channel(false);
-        let tasks = Tasks::new(runtime.handle().clone(), stop_receiver);
         let readers = Readers::new(database, store_options, limits.readers);
         let spool = Spool::new(data.join(names::SPOOL));
         let hub = Arc::new(Hub::default());
@@ -146,6 +165,7 @@ impl Life {
             stop: Stop::default(),
             isolation: Isolation { tier: tier.name(), not_enforced: tier.not_enforced() },
             budgets: Budgets::new(&limits),
+            supervised: Arc::clone(&supervised),
         });
         let context = Arc::new(Context {
             engine: engine.clone(),
@@ -172,6 +192,7 @@ impl Life {
             face,
             listeners,
             addresses,
+            supervised,
             stop_sender,
         })
     }
@@ -187,13 +208,15 @@ impl Life {
             face,
             listeners,
             addresses,
+            supervised,
             stop_sender,
         } = self;
         let janitor = world.janitor.clone();
         let signals = runtime.block_on(async { Signals::new() }).map_err(system("listen to signals"))?;
         let writer = writer_loop.spawn(world).map_err(system("start the writer"))?;
         let workers = spawn_workers(&context).map_err(system("start the workers"))?;
-        data.write_pids().map_err(system("write the pid files"))?;
+        data.write_pid(names::GATEWAY_PID).map_err(system("write the pid file"))?;
+        let watch = supervised::begin_watch(&supervised).map_err(system("watch the supervisor"))?;
         runtime.block_on(async {
             listeners.serve(&face);
             upkeep(&context, &janitor);
@@ -205,7 +228,10 @@ impl Life {
                 "ready"
             );
             ready(&addresses);
+            supervised.ready();
             wait_for_stop(&face, &engine, signals).await;
+            supervised.stopping();
+            drop(watch);
             if face.stop.wish() != Some(Mode::Leave) {
                 // Everything is settled; its shims are told so, and go: nothing of it is left when we are gone.
                 _ = context.tasks.drained(TaskKind::Attempt, LAST_ANSWERS).await;
@@ -254,15 +280,6 @@ pub(crate) fn runtime() -> Result<Runtime, GatewayError> {
         .map_err(system("start the async runtime"))
 }
 
-/// The shim's binary lies beside ours.
-fn find_shim() -> Result<PathBuf, GatewayError> {
-    let own = std::env::current_exe().map_err(system("find this program's own path"))?;
-    // A program replaced while it runs is reported with this suffix; its successor's shim is as good.
-    let own = own.to_string_lossy().trim_end_matches(" (deleted)").to_owned();
-    let path = PathBuf::from(own).with_file_name("chitin-shim");
-    if path.is_file() { Ok(path) } else { Err(GatewayError::NoShim { path }) }
-}
-
 /// The best means of keeping process trees together that works here.
 fn tier(instance: &str) -> Tier {
     let tier = chitin_shim::groups::detect();
@@ -307,43 +324,23 @@ fn admit_token(writer: &mut Writer, data: &DataDir) -> Result<Vec<(String, [u8; 
     Ok(others.chain([("admin".to_owned(), sha256)]).collect())
 }
 
-fn listen(
-    runtime: &Runtime,
-    options: &Options,
-    config: &Config,
-    data: &DataDir,
-) -> Result<(Listeners, Ready), GatewayError> {
+/// The sockets, as the runtime takes them.
+fn listeners(runtime: &Runtime, doors: Doors) -> io::Result<Listeners> {
     let _inside = runtime.enter();
-    let mut tcp = None;
-    if let Some(address) = config.listen {
-        let fail = |source| GatewayError::Listen { address: address.to_string(), source };
-        match bind_tcp(address) {
-            Ok(listener) => tcp = Some(TcpListener::from_std(listener).map_err(fail)?),
-            Err(error) if options.listen_optional && error.kind() == io::ErrorKind::AddrInUse => {
-                tracing::info!(%address, "the port is taken; serving the socket alone");
-            }
-            Err(error) => return Err(fail(error)),
-        }
-    }
-    let socket = data.join(names::SOCKET);
-    let fail = |source| GatewayError::Listen { address: socket.display().to_string(), source };
-    // We hold the lock: whoever left this socket is gone.
-    match fs::remove_file(&socket) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(fail(error)),
-        _ => {}
-    }
-    let unix = StdUnixListener::bind(data.short(names::SOCKET)).map_err(fail)?;
-    fs::set_permissions(&socket, fs::Permissions::from_mode(0o600)).map_err(fail)?;
-    unix.set_nonblocking(true).map_err(fail)?;
-    let unix = UnixListener::from_std(unix).map_err(fail)?;
-    let addresses = Ready { tcp: tcp.as_ref().and_then(|tcp| tcp.local_addr().ok()), socket: socket.clone() };
-    Ok((Listeners { tcp, unix }, addresses))
+    let tcp = doors.tcp.map(|tcp| tcp.set_nonblocking(true).and_then(|()| TcpListener::from_std(tcp)));
+    doors.unix.set_nonblocking(true)?;
+    Ok(Listeners { tcp: tcp.transpose()?, unix: UnixListener::from_std(doors.unix)? })
 }
 
-fn bind_tcp(address: std::net::SocketAddr) -> io::Result<StdTcpListener> {
-    let listener = StdTcpListener::bind(address)?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
+/// What a supervisor needs that has to be started after the one that started us.
+fn successor(options: &Options, data: &DataDir, doors: &Doors) -> Result<Successor, GatewayError> {
+    Ok(Successor {
+        program: entrance::own_program().map_err(system("find this program's own path"))?,
+        data_dir: data.path().to_owned(),
+        config: options.config.clone(),
+        background: options.background,
+        sockets: doors.spare().map_err(system("keep the sockets"))?,
+    })
 }
 
 /// The signals a gateway heeds.

@@ -11,6 +11,7 @@
 //! | the loop that carries it out | `run`, `conn`, `output`, `memory`, `report` |
 //! | groups and trees | [`groups`], [`tree`], `proc` |
 //! | for the gateway: starting shims, finding them again | [`start`], [`recover`] |
+//! | for gateway and supervisor: what they were started with | [`inherited`] |
 //!
 //! Invariant: one thread, no runtime. Invariant: `unsafe` stands in `sys.rs` alone, clocks in `clock.rs`.
 
@@ -20,6 +21,7 @@ mod claim;
 mod clock;
 mod conn;
 pub mod groups;
+pub mod inherited;
 mod limits;
 mod machine;
 mod memory;

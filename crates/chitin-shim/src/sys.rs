@@ -3,10 +3,14 @@
 #![allow(unsafe_code)]
 
 use std::convert::Infallible;
+use std::os::fd::{FromRawFd, OwnedFd};
 
 use nix::libc;
 use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::unistd::{ForkResult, Pid, fork};
+
+/// More listening sockets than anybody hands over.
+const MOST_INHERITED: u32 = 16;
 
 /// Runs `child` in a new process. If it returns, the child ends with 127 at once, without any destructor or exit
 /// handler of the parent.
@@ -45,6 +49,19 @@ pub(crate) fn close_inherited() {
     // SAFETY: called first in `main`, when no object of ours owns a descriptor above 2, so none is closed behind its
     // owner's back. Unavoidable: no safe interface can know that.
     unsafe { libc::close_range(3, libc::c_uint::MAX, 0) };
+}
+
+/// Descriptors from 3 on as objects of ours, marked close-on-exec; at most as many as a process may be handed.
+pub(crate) fn take_inherited(count: u32) -> Vec<OwnedFd> {
+    let last = count.min(MOST_INHERITED).cast_signed() + 3;
+    let open = (3..last).filter(|fd| {
+        // SAFETY: setting a flag of a descriptor that may not be open has no effect but an error.
+        // Unavoidable: a descriptor that nobody owns yet has no safe type.
+        unsafe { libc::fcntl(*fd, libc::F_SETFD, libc::FD_CLOEXEC) == 0 }
+    });
+    // SAFETY: called first in `main` and once, when no object of ours owns a descriptor above 2; each is open, as just
+    // seen. Unavoidable: no safe interface can know that.
+    open.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }).collect()
 }
 
 /// Marks every descriptor from 3 on close-on-exec: only 0, 1 and 2 reach the command, whatever was forgotten.

@@ -6,8 +6,8 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    bench, cancel, completions, config, doctor, down, logs, ps, queues, result, retry, run, show, status,
-    submit, token, up, wait,
+    bench, cancel, completions, config, doctor, down, gateway, logs, ps, queues, result, retry, run, show,
+    status, submit, token, up, wait,
 };
 use crate::failure::Failure;
 use crate::paths::DataDir;
@@ -63,6 +63,7 @@ impl Globals {
 pub(crate) enum Command {
     Up(up::Up),
     Down(down::Down),
+    Gateway(gateway::Gateway),
     Run(run::Run),
     Submit(submit::Submit),
     Ps(ps::Ps),

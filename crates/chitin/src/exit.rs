@@ -9,6 +9,8 @@ pub(crate) const USAGE: u8 = 64;
 pub(crate) const UNREACHABLE: u8 = 69;
 /// Refused for now: the same again may work later (`EX_TEMPFAIL`).
 pub(crate) const REFUSED: u8 = 75;
+/// A gateway that cannot go on as it is (`EX_SOFTWARE`); its supervisor starts another.
+pub(crate) const CRASHED: u8 = 70;
 /// Anything else that went wrong.
 pub(crate) const OTHER: u8 = 1;
 /// The task ran out of time, or made no progress.

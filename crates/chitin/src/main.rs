@@ -18,6 +18,7 @@ mod runtime;
 mod start;
 mod stdin;
 mod style;
+mod supervisor;
 mod table;
 mod text;
 mod units;

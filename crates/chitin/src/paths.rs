@@ -12,14 +12,17 @@ use crate::failure::Failure;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DataDir(PathBuf);
 
-/// Whether a process holds the data directory.
+/// Whether somebody holds the data directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lock {
-    /// A gateway lives: it serves, starts or stops.
+    /// A gateway lives, or its supervisor: it serves, starts or stops.
     Held,
-    /// None does.
+    /// Nobody does.
     Free,
 }
+
+/// The locks of a data directory: the gateway's, and its supervisor's.
+const LOCKS: [&str; 2] = ["gateway.lock", "supervisor.lock"];
 
 impl DataDir {
     /// The directory that the command line and the environment name.
@@ -57,21 +60,29 @@ impl DataDir {
         std::fs::read_to_string(self.0.join("gateway.pid")).ok()?.trim().parse().ok()
     }
 
-    /// Asks the lock. Shared and given back at once, so that a gateway that starts meanwhile is hardly ever in the way,
+    /// Asks the locks. Shared and given back at once, so that a gateway that starts meanwhile is hardly ever in the way,
     /// and never for long.
     pub(crate) fn lock(&self) -> Result<Lock, Failure> {
-        let path = self.0.join("gateway.lock");
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Lock::Free),
-            Err(error) => return Err(Failure::other(format!("cannot open {}: {error}", path.display()))),
-        };
-        match file.try_lock_shared() {
-            Ok(()) => Ok(Lock::Free),
-            Err(TryLockError::WouldBlock) => Ok(Lock::Held),
-            Err(TryLockError::Error(error)) => {
-                Err(Failure::other(format!("cannot ask for the lock {}: {error}", path.display())))
+        for name in LOCKS {
+            if ask(&self.0.join(name))? == Lock::Held {
+                return Ok(Lock::Held);
             }
+        }
+        Ok(Lock::Free)
+    }
+}
+
+fn ask(path: &Path) -> Result<Lock, Failure> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Lock::Free),
+        Err(error) => return Err(Failure::other(format!("cannot open {}: {error}", path.display()))),
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(Lock::Free),
+        Err(TryLockError::WouldBlock) => Ok(Lock::Held),
+        Err(TryLockError::Error(error)) => {
+            Err(Failure::other(format!("cannot ask for the lock {}: {error}", path.display())))
         }
     }
 }
@@ -130,15 +141,17 @@ mod tests {
     }
 
     #[test]
-    fn the_lock_says_whether_somebody_holds_it() {
-        let dir = tempfile::tempdir().unwrap();
-        let data_dir = DataDir(dir.path().to_path_buf());
-        assert_eq!(data_dir.lock(), Ok(Lock::Free));
-        let held = File::create(dir.path().join("gateway.lock")).unwrap();
-        held.try_lock().unwrap();
-        assert_eq!(data_dir.lock(), Ok(Lock::Held));
-        held.unlock().unwrap();
-        assert_eq!(data_dir.lock(), Ok(Lock::Free));
-        held.try_lock().unwrap();
+    fn the_locks_say_whether_somebody_holds_them() {
+        for name in LOCKS {
+            let dir = tempfile::tempdir().unwrap();
+            let data_dir = DataDir(dir.path().to_path_buf());
+            assert_eq!(data_dir.lock(), Ok(Lock::Free));
+            let held = File::create(dir.path().join(name)).unwrap();
+            held.try_lock().unwrap();
+            assert_eq!(data_dir.lock(), Ok(Lock::Held), "{name}");
+            held.unlock().unwrap();
+            assert_eq!(data_dir.lock(), Ok(Lock::Free));
+            held.try_lock().unwrap();
+        }
     }
 }

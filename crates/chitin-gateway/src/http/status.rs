@@ -30,17 +30,21 @@ pub(crate) async fn status(State(face): State<Shared>) -> Answered {
     let (log_bytes, log_over) = face.engine.status().log();
     let (commits, commands) = face.engine.status().commits();
     let limits = &face.limits;
+    let lives = face.supervised.lives();
     let in_use = |most: u64, left: usize| most.saturating_sub(u64::try_from(left).unwrap_or(u64::MAX));
     let full = figures.waiting >= limits.waiting_tasks || figures.waiting_bytes >= limits.waiting_bytes;
     let view = StatusView {
         pid: std::process::id(),
-        supervisor_pid: Some(std::process::id()),
+        supervisor_pid: face.supervised.pid(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         uptime_s: time::seconds(face.clock.uptime_ms()),
         isolation: face.isolation.tier.to_owned(),
         layers: Layers {
             gateway: json!({
-                "state": "ok",
+                "state": if lives.safe_mode { "safe mode" } else { "ok" },
+                "restarts": lives.restarts,
+                "last_end": lives.last_end,
+                "last_end_at": lives.last_end_at_ms.map(time::show),
                 "connections": face.tasks.live(TaskKind::Connection),
                 "requests": in_use(limits.requests, face.budgets.requests.available_permits()),
                 "requests_limit": limits.requests,

@@ -2,9 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::up::chain;
 use crate::cli::Globals;
-use crate::failure::Failure;
+use crate::failure::{Failure, chain};
 use crate::out;
 use crate::paths;
 

@@ -7,6 +7,7 @@ pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod doctor;
 pub(crate) mod down;
+pub(crate) mod gateway;
 pub(crate) mod logs;
 pub(crate) mod ps;
 pub(crate) mod queues;
@@ -31,6 +32,7 @@ pub(crate) fn dispatch(cli: Cli) -> Result<u8, Failure> {
     match cli.command {
         Command::Up(command) => up::up(&command, globals),
         Command::Down(command) => down::down(&command, globals),
+        Command::Gateway(command) => gateway::gateway(&command, globals),
         Command::Run(command) => run::run(&command, globals).map_err(Failure::beside_a_command),
         Command::Submit(command) => submit::submit(&command, globals),
         Command::Ps(command) => ps::ps(&command, globals),

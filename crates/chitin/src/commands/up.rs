@@ -1,16 +1,20 @@
-//! `chitin up`: a gateway, here or in the background. The background one is this command again, as `start` calls it.
+//! `chitin up`: a supervised gateway, here or in the background. The background one is this command again, as `start`
+//! calls it.
 
-use std::fs::OpenOptions;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
+use chitin_gateway::Entrance;
+
+use super::gateway::{leave_standard_error, refusal};
 use crate::cli::Globals;
-use crate::exit;
-use crate::failure::Failure;
+use crate::failure::{Failure, chain};
 use crate::out;
 use crate::paths::{self, DataDir};
 use crate::start::{self, Launch, Launched};
+use crate::supervisor::{Ended, Recipe, Reserved, Signals, Supervisor, adopted};
 
-/// Start a gateway
+/// Start a gateway that is kept alive
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 It says `ready http://ADDR unix:PATH` on standard output as soon as it serves.
@@ -33,47 +37,86 @@ pub(crate) struct Up {
     /// If the port is taken, serve the Unix socket alone
     #[arg(long, hide = true)]
     listen_optional: bool,
-    /// Be the gateway that --detach starts
+    /// Be the supervisor that --detach starts
     #[arg(long, hide = true, conflicts_with = "detach")]
     background: bool,
+    /// Take over from a supervisor that died, as its gateway says on standard input
+    #[arg(long, hide = true, conflicts_with_all = ["detach", "background"])]
+    adopt: bool,
 }
 
-/// Starts a gateway; in the foreground this lasts until it is stopped.
+/// Starts an instance; in the foreground this lasts until it is stopped.
 pub(crate) fn up(up: &Up, globals: &Globals) -> Result<u8, Failure> {
-    let data_dir = globals.data_dir()?;
-    let config = paths::config(up.config.as_deref())?;
     if up.detach {
-        return detach(up, data_dir, config);
+        return detach(up, globals.data_dir()?, paths::config(up.config.as_deref())?);
+    }
+    // What leaked from whoever started us would stay open for weeks.
+    chitin_shim::inherited::close();
+    let reserved = Reserved::new().map_err(|error| trouble("keep descriptors free", &error))?;
+    let signals = Signals::take().map_err(|error| trouble("listen to signals", &error))?;
+    if up.adopt {
+        let (supervisor, entrance) = adopted::take_over(reserved, signals)
+            .map_err(|error| trouble("take over from a supervisor that died", &error))?;
+        // For people; who wants to know for sure asks the lock.
+        let _ = entrance.sign();
+        supervisor.run(|| {});
+        entrance.close();
+        return Ok(0);
     }
     if up.background {
         // Fails only where we lead a session already, which is what is wanted.
         let _ = rustix::process::setsid();
     }
+    let data_dir = globals.data_dir()?;
     let options = chitin_gateway::Options {
         data_dir: data_dir.path().to_path_buf(),
-        config,
+        config: paths::config(up.config.as_deref())?,
         listen: up.listen.clone(),
         listen_optional: up.listen_optional,
+        background: up.background,
     };
-    let background = up.background;
-    let ready = move |ready: &chitin_gateway::Ready| {
-        if background {
+    let (entrance, sockets, addresses) = match Entrance::open(&options) {
+        Ok(open) => open,
+        Err(error) => return refusal(&error),
+    };
+    let ended = supervise(&entrance, options, sockets, reserved, signals, || {
+        if up.background {
             leave_standard_error(&data_dir);
         }
         // Whoever started us may be gone; the gateway serves all the same.
-        let _ = out::line(&ready_line(ready));
-    };
-    match chitin_gateway::run(options, ready) {
-        Ok(()) => Ok(0),
-        Err(error) => match error.kind() {
-            chitin_gateway::ErrorKind::AlreadyRunning { pid } => {
-                out::remark(&already_running(pid));
-                Ok(0)
-            }
-            chitin_gateway::ErrorKind::Config => Err(Failure::new(exit::USAGE, chain(&error))),
-            chitin_gateway::ErrorKind::Other => Err(Failure::other(chain(&error))),
-        },
+        let _ = out::line(&ready_line(&addresses));
+    });
+    entrance.close();
+    match ended? {
+        Ended::Asked => Ok(0),
+        // The gateway has said why.
+        Ended::Refused { code } => Err(Failure::silent(code)),
     }
+}
+
+fn supervise(
+    entrance: &Entrance,
+    options: chitin_gateway::Options,
+    sockets: Vec<OwnedFd>,
+    reserved: Reserved,
+    signals: Signals,
+    ready: impl FnOnce(),
+) -> Result<Ended, Failure> {
+    entrance.sign().map_err(|error| Failure::other(chain(&error)))?;
+    let recipe = Recipe {
+        program: chitin_gateway::own_program().map_err(|error| trouble("find this program", &error))?,
+        data_dir: entrance.data_dir().to_path_buf(),
+        config: options.config,
+        background: options.background,
+    };
+    let handed = reserved.fill(sockets).map_err(|error| trouble("keep the sockets", &error))?;
+    let supervisor =
+        Supervisor::new(recipe, handed, signals).map_err(|error| trouble("supervise", &error))?;
+    Ok(supervisor.run(ready))
+}
+
+fn trouble(step: &str, error: &std::io::Error) -> Failure {
+    Failure::other(format!("cannot {step}: {error}"))
 }
 
 fn detach(up: &Up, data_dir: DataDir, config: Option<PathBuf>) -> Result<u8, Failure> {
@@ -91,30 +134,6 @@ fn ready_line(ready: &chitin_gateway::Ready) -> String {
         Some(address) => format!("ready http://{address} unix:{socket}"),
         None => format!("ready unix:{socket}"),
     }
-}
-
-fn already_running(pid: Option<u32>) -> String {
-    pid.map_or_else(|| "already running".to_owned(), |pid| format!("already running (pid {pid})"))
-}
-
-/// From here on the standard error of a background gateway, which only a bug writes to, is the log: nobody reads the
-/// pipe any more. Without the log the pipe stays, and such a write is lost.
-fn leave_standard_error(data_dir: &DataDir) {
-    if let Ok(log) = OpenOptions::new().append(true).open(data_dir.log()) {
-        let _ = rustix::stdio::dup2_stderr(log);
-    }
-}
-
-/// An error with its causes.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

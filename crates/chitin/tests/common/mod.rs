@@ -24,7 +24,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -189,11 +190,22 @@ impl Gateway {
         self.address = Some(address.parse().unwrap());
     }
 
-    /// Kills the gateway alone, at whatever it is doing.
+    /// Kills gateway and supervisor, at whatever they are doing; what runs goes on.
     pub(crate) fn crash(&mut self) {
         let mut child = self.process.take().expect("a gateway that runs");
+        // Stopped, it starts no other meanwhile.
+        kill_process(Pid::from_child(&child), Signal::STOP).unwrap();
+        self.kill_gateway();
         child.kill().unwrap();
         wait(&mut child);
+    }
+
+    /// Kills the gateway alone; its supervisor starts another.
+    pub(crate) fn kill_gateway(&self) {
+        let pid = Pid::from_raw(i32::try_from(self.pid()).unwrap()).unwrap();
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).unwrap();
+        pidfd_send_signal(&pidfd, Signal::KILL).unwrap();
+        poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], None).unwrap();
     }
 
     /// Asks the gateway to end, by a signal.

@@ -1,4 +1,5 @@
-//! `chitin bench memory`: what a gateway holds for itself alone, idle and with a full queue, and what a shim does.
+//! `chitin bench memory`: what a gateway holds for itself alone, idle and with a full queue, and what its supervisor and
+//! a shim do.
 
 use std::fs;
 use std::path::Path;
@@ -26,6 +27,7 @@ pub(super) fn measure(plan: &Plan) -> Result<Report, Failure> {
     let own = Own::start(&plan.dir, &[])?;
     settle(plan)?;
     let idle = private_bytes(own.pid())?;
+    let supervisor = private_bytes(own.supervisor_pid())?;
     own.call("POST", "/v1/tasks", SLEEP)?;
     let pid = shim(plan, own.pid())?;
     settle(plan)?;
@@ -42,12 +44,18 @@ pub(super) fn measure(plan: &Plan) -> Result<Report, Failure> {
     let queued = private_bytes(own.pid())?;
     drop(own);
 
-    let memory = vec![("idle_bytes", idle), ("queued_10000_bytes", queued), ("shim_bytes", shim)];
+    let memory = vec![
+        ("idle_bytes", idle),
+        ("queued_10000_bytes", queued),
+        ("supervisor_bytes", supervisor),
+        ("shim_bytes", shim),
+    ];
     let mut report =
         Report { bench: "memory", clients: 1, seconds: plan.seconds, memory, ..Report::default() };
     for (what, bytes, most) in [
         ("MB private to an idle gateway", idle, 20.0),
         ("MB with 10,000 tasks queued", queued, 50.0),
+        ("MB private to a supervisor", supervisor, 2.0),
         ("MB private to a shim", shim, 1.5),
     ] {
         report.check(what, count(bytes) / 1e6, Some(Goal::AtMost(most)));

@@ -55,6 +55,7 @@ impl Drop for Folder {
 #[derive(Debug)]
 pub(super) struct Own {
     child: Child,
+    pid: u32,
     target: Target,
     _folder: Folder,
 }
@@ -79,7 +80,10 @@ impl Own {
         let address = address.ok_or_else(|| Failure::other(format!("the gateway says `{line}`")))?;
         let token = fs::read_to_string(folder.path().join("admin.token")).map_err(unusable)?;
         let target = Target { address, token: token.trim().to_owned() };
-        Ok(Self { child, target, _folder: folder })
+        let pid = fs::read_to_string(folder.path().join("gateway.pid")).map_err(unusable)?;
+        let pid =
+            pid.trim().parse().map_err(|_| Failure::other("the gateway does not say its process id"))?;
+        Ok(Self { child, pid, target, _folder: folder })
     }
 
     /// What it says of itself in numbers people can repeat.
@@ -95,8 +99,13 @@ impl Own {
         &self.target
     }
 
-    /// Its process id.
+    /// The gateway's process id.
     pub(super) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Its supervisor's.
+    pub(super) fn supervisor_pid(&self) -> u32 {
         self.child.pid()
     }
 

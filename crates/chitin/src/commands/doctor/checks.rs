@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::Finding;
 use crate::client::{Client, LOOK, Request};
-use crate::commands::up::chain;
+use crate::failure::chain;
 use crate::paths::{self, DataDir, Lock};
 use crate::units::show_size;
 

@@ -1,0 +1,196 @@
+//! The entrance of an instance: its listening sockets, and the lock that says whose they are.
+//!
+//! A supervisor opens it once, before there is any gateway, and keeps it over all their lives, so that whoever connects
+//! between two of them waits in the backlog instead of being refused. Each gateway is handed the same sockets; one that
+//! was started without any opens its own.
+
+use std::fs::{self, File};
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+use rustix::net::{AddressFamily, getsockname};
+
+use crate::config::{self, Config};
+use crate::data_dir::{DataDir, names};
+use crate::{ConfigError, GatewayError, Options, Ready};
+
+/// The listening sockets.
+#[derive(Debug)]
+pub(crate) struct Doors {
+    pub(crate) tcp: Option<TcpListener>,
+    pub(crate) unix: UnixListener,
+}
+
+impl Doors {
+    /// Opens them. Whoever left a socket in the data directory is gone: a lock says so, and the caller holds it.
+    pub(crate) fn open(
+        data: &DataDir,
+        listen: Option<SocketAddr>,
+        tcp_is_optional: bool,
+    ) -> Result<Self, GatewayError> {
+        let mut tcp = None;
+        if let Some(address) = listen {
+            match TcpListener::bind(address) {
+                Ok(listener) => tcp = Some(listener),
+                // Said by what is listened on: the ready line names no address.
+                Err(error) if tcp_is_optional && error.kind() == io::ErrorKind::AddrInUse => {}
+                Err(source) => return Err(GatewayError::Listen { address: address.to_string(), source }),
+            }
+        }
+        let socket = data.join(names::SOCKET);
+        let fail = |source| GatewayError::Listen { address: socket.display().to_string(), source };
+        match fs::remove_file(&socket) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(fail(error)),
+            _ => {}
+        }
+        let unix = UnixListener::bind(data.short(names::SOCKET)).map_err(fail)?;
+        fs::set_permissions(&socket, fs::Permissions::from_mode(0o600)).map_err(fail)?;
+        Ok(Self { tcp, unix })
+    }
+
+    /// Those that were handed over, in whatever order; none without one on a Unix socket.
+    pub(crate) fn handed_over(sockets: Vec<OwnedFd>) -> Option<Self> {
+        let (mut tcp, mut unix) = (None, None);
+        for socket in sockets {
+            match getsockname(&socket).map(|address| address.address_family()) {
+                Ok(AddressFamily::UNIX) => unix = Some(UnixListener::from(socket)),
+                Ok(AddressFamily::INET | AddressFamily::INET6) => tcp = Some(TcpListener::from(socket)),
+                Ok(_) | Err(_) => {}
+            }
+        }
+        Some(Self { tcp, unix: unix? })
+    }
+
+    /// Where they can be reached.
+    pub(crate) fn addresses(&self, data: &DataDir) -> Ready {
+        let tcp = self.tcp.as_ref().and_then(|tcp| tcp.local_addr().ok());
+        Ready { tcp, socket: data.join(names::SOCKET) }
+    }
+
+    /// The same sockets once more, to be handed on.
+    pub(crate) fn spare(&self) -> io::Result<Vec<OwnedFd>> {
+        let tcp = self.tcp.as_ref().map(|tcp| tcp.try_clone().map(OwnedFd::from)).transpose()?;
+        let unix = OwnedFd::from(self.unix.try_clone()?);
+        Ok(tcp.into_iter().chain([unix]).collect())
+    }
+}
+
+/// An entrance that is open, for a supervisor. Only one process of an instance has it.
+#[derive(Debug)]
+pub struct Entrance {
+    data: DataDir,
+    _lock: File,
+}
+
+impl Entrance {
+    /// Makes sure that a gateway could live here and that none does, and opens its sockets.
+    ///
+    /// # Errors
+    /// See [`GatewayError`]. The configuration, the shim, the directory and the addresses are looked at in this order;
+    /// nothing is left behind but, for the last, the directory.
+    pub fn open(options: &Options) -> Result<(Self, Vec<OwnedFd>, Ready), GatewayError> {
+        let config = configuration(options)?;
+        find_shim()?;
+        let data = DataDir::open(&options.data_dir)?;
+        let lock = data.lock(names::SUPERVISOR_LOCK)?;
+        // A gateway without a supervisor: a service manager's, or one that is about to start a new one.
+        drop(data.lock(names::GATEWAY_LOCK)?);
+        let doors = Doors::open(&data, config.listen, options.listen_optional)?;
+        let addresses = doors.addresses(&data);
+        let sockets =
+            doors.spare().map_err(|source| GatewayError::System { step: "keep the sockets", source })?;
+        Ok((Self { data, _lock: lock }, sockets, addresses))
+    }
+
+    /// Takes the entrance of an instance whose supervisor died; its sockets come from its gateway.
+    ///
+    /// # Errors
+    /// See [`GatewayError`]: among others, somebody else took it.
+    pub fn adopt(data_dir: &Path) -> Result<Self, GatewayError> {
+        let data = DataDir::open(data_dir)?;
+        let lock = data.lock(names::SUPERVISOR_LOCK)?;
+        Ok(Self { data, _lock: lock })
+    }
+
+    /// Says on disk who the supervisor is.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn sign(&self) -> Result<(), GatewayError> {
+        let fail = |source| GatewayError::System { step: "write the pid file", source };
+        self.data.write_pid(names::SUPERVISOR_PID).map_err(fail)
+    }
+
+    /// The data directory, without links.
+    #[must_use]
+    pub fn data_dir(&self) -> &Path {
+        self.data.path()
+    }
+
+    /// Nobody is here any more.
+    pub fn close(self) {
+        self.data.remove(&[names::SOCKET, names::SUPERVISOR_PID, names::GATEWAY_PID]);
+    }
+}
+
+/// The configuration with what the command line says over it.
+pub(crate) fn configuration(options: &Options) -> Result<Config, GatewayError> {
+    let mut config = config::load(options.config.as_deref(), &options.data_dir)?;
+    if let Some(listen) = &options.listen {
+        config.listen = config::parse_listen(listen).map_err(|detail| ConfigError::Listen { detail })?;
+    }
+    Ok(config)
+}
+
+/// The path of this program, for starting it again. One that was replaced while it runs is reported with a suffix: its
+/// successor is as good.
+///
+/// # Errors
+/// The system does not say.
+pub fn own_program() -> io::Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    Ok(match own.to_str().and_then(|path| path.strip_suffix(" (deleted)")) {
+        Some(path) => PathBuf::from(path),
+        None => own,
+    })
+}
+
+/// The shim's binary lies beside ours.
+pub(crate) fn find_shim() -> Result<PathBuf, GatewayError> {
+    let own = own_program()
+        .map_err(|source| GatewayError::System { step: "find this program's own path", source })?;
+    let path = own.with_file_name("chitin-shim");
+    if path.is_file() { Ok(path) } else { Err(GatewayError::NoShim { path }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sockets_are_known_by_their_kind_and_not_by_their_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let tcp = || OwnedFd::from(TcpListener::bind("127.0.0.1:0").unwrap());
+        let unix = |name: &str| OwnedFd::from(UnixListener::bind(folder.path().join(name)).unwrap());
+        let doors = Doors::handed_over(vec![unix("a"), tcp()]).unwrap();
+        assert!(doors.tcp.is_some());
+        assert!(Doors::handed_over(vec![unix("b")]).unwrap().tcp.is_none());
+        assert!(Doors::handed_over(vec![tcp()]).is_none(), "the command line needs its socket");
+        assert!(Doors::handed_over(vec![OwnedFd::from(File::open("/dev/null").unwrap())]).is_none());
+    }
+
+    #[test]
+    fn only_one_has_the_entrance() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = Entrance::adopt(folder.path()).unwrap();
+        assert!(matches!(Entrance::adopt(folder.path()), Err(GatewayError::AlreadyRunning { .. })));
+        first.sign().unwrap();
+        first.close();
+        assert!(!folder.path().join(names::SUPERVISOR_PID).exists());
+        Entrance::adopt(folder.path()).unwrap();
+    }
+}

@@ -1,0 +1,82 @@
+//! What a gateway says of itself, in datagrams to the socket that `NOTIFY_SOCKET` names. Nothing here ever waits: a
+//! supervisor that does not listen has its own trouble.
+
+use std::ffi::{OsStr, OsString};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::sync::Mutex;
+
+/// Says how this process is; nobody may be listening.
+#[derive(Debug, Default)]
+pub(crate) struct Notifier {
+    to: Mutex<Option<(UnixDatagram, SocketAddr)>>,
+}
+
+impl Notifier {
+    /// To the socket of this name; none: to nobody.
+    pub(crate) fn new(name: Option<OsString>) -> Self {
+        let notifier = Self::default();
+        if let Some(name) = name {
+            notifier.report_to(&name);
+        }
+        notifier
+    }
+
+    /// From now on to this one.
+    pub(crate) fn report_to(&self, name: &OsStr) {
+        let found = address(name).and_then(|address| {
+            let socket = UnixDatagram::unbound()?;
+            socket.set_nonblocking(true)?;
+            Ok((socket, address))
+        });
+        match (found, self.to.lock()) {
+            (Ok(found), Ok(mut to)) => *to = Some(found),
+            (Err(error), _) => tracing::warn!(%error, "the supervisor's socket cannot be used"),
+            (_, Err(_)) => {}
+        }
+    }
+
+    /// A state, as `sd_notify(3)` spells it.
+    pub(crate) fn say(&self, state: &str) {
+        if let Ok(to) = self.to.lock()
+            && let Some((socket, address)) = to.as_ref()
+        {
+            _ = socket.send_to_addr(state.as_bytes(), address);
+        }
+    }
+}
+
+/// A path, or an abstract name behind `@`.
+fn address(name: &OsStr) -> std::io::Result<SocketAddr> {
+    match name.as_bytes().strip_prefix(b"@") {
+        Some(name) => SocketAddr::from_abstract_name(name),
+        None => SocketAddr::from_pathname(name),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_heard_on_paths_and_abstract_names_and_follows() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let on_path = UnixDatagram::bind(&path).unwrap();
+        let name = format!("chitin-notify-{}", std::process::id());
+        let on_name = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+        let mut buffer = [0; 64];
+
+        let notifier = Notifier::new(Some(path.into_os_string()));
+        notifier.say("READY=1");
+        assert_eq!(on_path.recv(&mut buffer).unwrap(), 7);
+        notifier.report_to(OsStr::new(&format!("@{name}")));
+        notifier.say("WATCHDOG=1");
+        assert_eq!(on_name.recv(&mut buffer).unwrap(), 10);
+        assert_eq!(&buffer[..10], b"WATCHDOG=1");
+        drop(on_name);
+        notifier.say("nobody is there, and nothing is wrong");
+        Notifier::new(None).say("nobody ever was");
+    }
+}

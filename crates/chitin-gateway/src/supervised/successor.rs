@@ -1,0 +1,52 @@
+//! A new supervisor for a gateway that lost its own: `chitin up --adopt`, which gets the listening sockets and all it has
+//! to know in one message on its standard input, and answers with where the gateway is to report.
+//!
+//! kill -9 of the gateway before the answer: the new supervisor takes over none the less, and starts the next gateway;
+//! killed itself: the gateway sees it and starts another.
+
+use std::io::{self, BufRead, BufReader, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use chitin_proto::supervisor::{Adopted, Handover};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+
+/// How long it may take to answer. A machine under load takes some seconds to start a program.
+const ANSWER: Duration = Duration::from_secs(20);
+
+/// One that answered.
+pub(super) struct Raised {
+    pub(super) pid: u32,
+    pub(super) notify_socket: String,
+}
+
+/// Starts one and hands everything over.
+pub(super) fn raise(program: &Path, handover: &Handover, sockets: &[OwnedFd]) -> io::Result<Raised> {
+    let (ours, theirs) = UnixStream::pair()?;
+    #[expect(clippy::disallowed_methods, reason = "the one place that starts supervisors")]
+    let child = Command::new(program)
+        .args(["up", "--adopt"])
+        .current_dir("/")
+        .stdin(OwnedFd::from(theirs))
+        .stdout(Stdio::null())
+        .spawn()?;
+    let mut text = serde_json::to_vec(handover)?;
+    text.push(b'\n');
+    let passed: Vec<BorrowedFd<'_>> = sockets.iter().map(AsFd::as_fd).collect();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !control.push(SendAncillaryMessage::ScmRights(&passed)) {
+        return Err(io::Error::other("more sockets than a supervisor takes"));
+    }
+    // Shorter than any socket's buffer: sent whole, or not at all.
+    sendmsg(&ours, &[IoSlice::new(&text)], &mut control, SendFlags::NOSIGNAL)?;
+    ours.set_read_timeout(Some(ANSWER))?;
+    let mut line = String::new();
+    BufReader::new(ours).read_line(&mut line)?;
+    let Adopted { notify_socket } = serde_json::from_str(&line)?;
+    Ok(Raised { pid: child.id(), notify_socket })
+}

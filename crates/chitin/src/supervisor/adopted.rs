@@ -1,0 +1,67 @@
+//! A supervisor that takes over from one that died: its parent is the gateway, which sends the listening sockets and all
+//! that is to be known in one message on standard input, and is answered there.
+
+use std::io::{self, IoSliceMut, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use chitin_gateway::Entrance;
+use chitin_proto::supervisor::{Adopted, Handover};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+
+use super::gateway::Gateway;
+use super::{Recipe, Reserved, Signals, Stage, Supervisor};
+use crate::clock;
+
+/// A handover is a few hundred bytes and two paths.
+const MAX_BYTES: usize = 64 * 1024;
+/// The lock is free, since its owner died; whoever looks at it holds it for an instant.
+const LOCK_TRIES: u32 = 10;
+
+/// Takes over; the entrance is to be kept.
+pub(crate) fn take_over(reserved: Reserved, signals: Signals) -> io::Result<(Supervisor, Entrance)> {
+    let mut gateway_socket = UnixStream::from(io::stdin().lock().as_fd().try_clone_to_owned()?);
+    let parent = rustix::process::getppid().map(|parent| parent.as_raw_nonzero().get().cast_unsigned());
+    let gateway = Gateway::adopt(parent.ok_or_else(|| io::Error::other("no parent"))?, clock::now())?;
+    let (handover, sockets) = receive(&gateway_socket)?;
+    let entrance = entrance(&handover)?;
+    let recipe = Recipe {
+        program: chitin_gateway::own_program()?,
+        data_dir: handover.data_dir,
+        config: handover.config,
+        background: handover.background,
+    };
+    let handed = reserved.fill(sockets)?;
+    let supervisor = Supervisor::with(recipe, handed, signals, Stage::Alive(gateway), handover.lives, true)?;
+    let adopted = Adopted { notify_socket: supervisor.notify.name().to_owned() };
+    let mut answer = serde_json::to_vec(&adopted)?;
+    answer.push(b'\n');
+    // A gateway that died meanwhile is followed by the next, as any other.
+    let _ = gateway_socket.write_all(&answer);
+    Ok((supervisor, entrance))
+}
+
+fn entrance(handover: &Handover) -> io::Result<Entrance> {
+    let mut tries = 1;
+    loop {
+        match Entrance::adopt(&handover.data_dir) {
+            Ok(entrance) => return Ok(entrance),
+            Err(chitin_gateway::GatewayError::AlreadyRunning { .. }) if tries < LOCK_TRIES => tries += 1,
+            Err(error) => return Err(io::Error::other(error)),
+        }
+    }
+}
+
+fn receive(from: &UnixStream) -> io::Result<(Handover, Vec<OwnedFd>)> {
+    let mut text = vec![0; MAX_BYTES];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let got = recvmsg(from, &mut [IoSliceMut::new(&mut text)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    let sockets = control.drain().filter_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(sockets) => Some(sockets),
+        _ => None,
+    });
+    let sockets: Vec<OwnedFd> = sockets.flatten().collect();
+    Ok((serde_json::from_slice(text.get(..got.bytes).unwrap_or_default())?, sockets))
+}

@@ -1,0 +1,192 @@
+//! One gateway's life as its supervisor sees it: starts it, knows it by a pidfd, hears when it ends and how.
+//!
+//! Invariant: no gateway is started before the death of the one before was observed.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use chitin_proto::supervisor::{LIVES_VARIABLE, Lives, SUPERVISOR_VARIABLE};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitStatus, getpid, pidfd_open, pidfd_send_signal};
+
+use super::notify::Said;
+
+/// A gateway that gives no sign of life for so long is ended: its executor hangs, or it was stopped.
+pub(crate) const WATCHDOG: Duration = Duration::from_secs(3);
+/// The first sign may take longer: a machine under load takes a while to start a program.
+const FIRST_SIGN: Duration = Duration::from_secs(30);
+
+/// How to start one.
+#[derive(Debug)]
+pub(crate) struct Recipe {
+    /// This program.
+    pub(crate) program: PathBuf,
+    /// The data directory.
+    pub(crate) data_dir: PathBuf,
+    /// The configuration file, if one was named.
+    pub(crate) config: Option<PathBuf>,
+    /// Nobody reads this instance's standard error.
+    pub(crate) background: bool,
+}
+
+/// A gateway that lives.
+#[derive(Debug)]
+pub(crate) struct Gateway {
+    pid: u32,
+    pidfd: OwnedFd,
+    /// It has said that it serves.
+    pub(crate) served: bool,
+    /// It has said that it was asked to end.
+    pub(crate) stopping: bool,
+    /// By when it has to give a sign; none: it was killed already.
+    sign_by: Option<Instant>,
+    /// Why it was killed, if it was.
+    pub(crate) killed_because: Option<&'static str>,
+}
+
+impl Gateway {
+    /// Starts one. It gets the listening sockets by their numbers.
+    #[expect(clippy::disallowed_methods, reason = "the one place that starts gateways")]
+    pub(crate) fn start(
+        recipe: &Recipe,
+        sockets: usize,
+        notify: &str,
+        lives: &Lives,
+        now: Instant,
+    ) -> io::Result<Self> {
+        let mut command = Command::new(&recipe.program);
+        command.arg("gateway").arg("--data-dir").arg(&recipe.data_dir);
+        if let Some(config) = &recipe.config {
+            command.arg("--config").arg(config);
+        }
+        if recipe.background {
+            command.arg("--background");
+        }
+        command
+            .env("LISTEN_FDS", sockets.to_string())
+            .env("NOTIFY_SOCKET", notify)
+            .env("WATCHDOG_USEC", WATCHDOG.as_micros().to_string())
+            .env(SUPERVISOR_VARIABLE, getpid().to_string())
+            .env(LIVES_VARIABLE, serde_json::to_string(lives)?);
+        for name in ["LISTEN_PID", "LISTEN_FDNAMES", "WATCHDOG_PID"] {
+            command.env_remove(name);
+        }
+        let child = command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
+        // Ours and not reaped yet: the number is this process's.
+        Self::known(child.id(), now)
+    }
+
+    /// One that lives already: the parent of this process, whose supervisor died.
+    pub(crate) fn adopt(pid: u32, now: Instant) -> io::Result<Self> {
+        let gateway = Self::known(pid, now)?;
+        // It was alive when the descriptor was opened, if it still is our parent now.
+        let parent = rustix::process::getppid().map(|parent| parent.as_raw_nonzero().get().cast_unsigned());
+        if parent == Some(pid) { Ok(gateway) } else { Err(io::Error::other("the gateway is gone")) }
+    }
+
+    fn known(pid: u32, now: Instant) -> io::Result<Self> {
+        let number = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        let number = number.ok_or_else(|| io::Error::other("no process id"))?;
+        Ok(Self {
+            pid,
+            pidfd: pidfd_open(number, PidfdFlags::empty())?,
+            served: false,
+            stopping: false,
+            sign_by: Some(now + FIRST_SIGN),
+            killed_because: None,
+        })
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// Takes note of what it said; true the first time it serves.
+    pub(crate) fn heard(&mut self, said: Said, now: Instant) -> bool {
+        if said.alive && self.sign_by.is_some() {
+            self.sign_by = Some(now + WATCHDOG);
+        }
+        let first = said.ready && !self.served;
+        self.served |= said.ready;
+        if said.stopping {
+            // Its executor ends before it does.
+            self.stopping = true;
+            self.sign_by = None;
+        }
+        first
+    }
+
+    /// When it is to be looked at although nothing happened.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.sign_by
+    }
+
+    /// It has ended.
+    pub(crate) fn is_gone(&self) -> bool {
+        let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready > 0)
+    }
+
+    /// It was killed, and need not be looked at until it is gone.
+    pub(crate) fn was_killed(&self) -> bool {
+        self.killed_because.is_some()
+    }
+
+    /// Ends it if it gave no sign. All that it had said must have been heard.
+    pub(crate) fn watch(&mut self, now: Instant) {
+        if self.sign_by.is_some_and(|by| by <= now) {
+            self.kill("gave no sign of life");
+        }
+    }
+
+    /// Asks it to end.
+    pub(crate) fn terminate(&self) {
+        // Gone already: the loop will hear of it.
+        let _ = pidfd_send_signal(&self.pidfd, Signal::TERM);
+    }
+
+    /// Ends it.
+    pub(crate) fn kill(&mut self, why: &'static str) {
+        let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
+        self.sign_by = None;
+        self.killed_because.get_or_insert(why);
+    }
+}
+
+/// How a gateway ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// With an exit code.
+    Exit(i32),
+    /// By a signal.
+    Signal(i32),
+    /// It was another's child: nobody tells.
+    Unknown,
+}
+
+impl End {
+    pub(crate) fn of(status: Option<WaitStatus>) -> Self {
+        let exit = status.and_then(WaitStatus::exit_status).map(Self::Exit);
+        let signal = status.and_then(WaitStatus::terminating_signal).map(Self::Signal);
+        exit.or(signal).unwrap_or(Self::Unknown)
+    }
+
+    /// For people.
+    pub(crate) fn describe(self, gateway: &Gateway) -> String {
+        let pid = gateway.pid;
+        let when = if gateway.served { "" } else { " before it served" };
+        match (gateway.killed_because, self) {
+            (Some(why), _) => format!("process {pid} {why} and was ended{when}"),
+            (None, Self::Exit(code)) => format!("process {pid} ended with exit code {code}{when}"),
+            (None, Self::Signal(number)) => format!("process {pid} was killed by signal {number}{when}"),
+            (None, Self::Unknown) => format!("process {pid} ended{when}"),
+        }
+    }
+}
