@@ -1,7 +1,8 @@
-//! Starting a gateway in the background: the only place of the command line that starts a process.
+//! Starting an instance in the background, for `up --detach` and for commands that find none.
 //!
-//! The gateway is this same program, `up`, told to be in the background: it makes a session of its own and leaves its
-//! standard error to the log once it is ready. Until then we read both its outputs: the ready line, or why there is none.
+//! It is this same program, `up`, told to be in the background: supervisor and gateway get a session of their own and
+//! leave standard error to the log once the gateway serves. Until then we read both outputs: the ready line, or why there
+//! is none.
 
 use std::fs::File;
 use std::io::Read;
@@ -47,8 +48,6 @@ pub(crate) struct Launch {
 pub(crate) enum Launched {
     /// It serves.
     Ready {
-        /// Its process id.
-        pid: u32,
         /// What it said.
         line: String,
     },
@@ -75,8 +74,9 @@ pub(crate) fn ensure(data_dir: &DataDir) -> Result<(), Failure> {
             listen_optional: true,
         };
         // Another start that was faster is as good; if it has failed since, there is another round.
-        if let Launched::Ready { pid, .. } = launch_gateway(&launch)? {
-            out::remark(&format!("started a gateway (pid {pid}); it stays until `chitin down`"));
+        if let Launched::Ready { .. } = launch_gateway(&launch)? {
+            let pid = data_dir.gateway_pid().map_or_else(String::new, |pid| format!(" (pid {pid})"));
+            out::remark(&format!("started a gateway{pid}; it stays until `chitin down`"));
             return Ok(());
         }
     }
@@ -93,7 +93,7 @@ pub(crate) fn launch_gateway(launch: &Launch) -> Result<Launched, Failure> {
     let deadline = clock::now() + READY;
     let mut pipes = [Pipe::new(stdout), Pipe::new(stderr)];
     if let Some(line) = ready_line(&mut pipes, deadline)? {
-        return Ok(Launched::Ready { pid: child.id(), line });
+        return Ok(Launched::Ready { line });
     }
     if clock::now() >= deadline {
         return Err(Failure::other(format!(
@@ -105,7 +105,7 @@ pub(crate) fn launch_gateway(launch: &Launch) -> Result<Launched, Failure> {
     ended(&mut child, &String::from_utf8_lossy(&pipes[1].text))
 }
 
-#[expect(clippy::disallowed_methods, reason = "the one place that starts processes")]
+#[expect(clippy::disallowed_methods, reason = "the one place that starts instances")]
 fn spawn(launch: &Launch) -> Result<Child, Failure> {
     let program =
         std::env::current_exe().map_err(|error| Failure::other(format!("cannot find myself: {error}")))?;

@@ -122,7 +122,7 @@ fn trouble(step: &str, error: &std::io::Error) -> Failure {
 fn detach(up: &Up, data_dir: DataDir, config: Option<PathBuf>) -> Result<u8, Failure> {
     let launch = Launch { data_dir, config, listen: up.listen.clone(), listen_optional: up.listen_optional };
     match start::launch_gateway(&launch)? {
-        Launched::Ready { line, .. } => out::line(&line)?,
+        Launched::Ready { line } => out::line(&line)?,
         Launched::AlreadyRunning { said } => out::error_bytes(said.as_bytes()),
     }
     Ok(0)

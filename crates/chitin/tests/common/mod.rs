@@ -208,7 +208,22 @@ impl Gateway {
         poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], None).unwrap();
     }
 
-    /// Asks the gateway to end, by a signal.
+    /// Waits until another gateway than `before` serves, and kills that one.
+    pub(crate) fn kill_gateway_again(&self, before: u32) {
+        until("another gateway serves", || {
+            let pid = self.get("/v1/status").with(200).json()["pid"].as_u64()?;
+            (pid != u64::from(before)).then_some(())
+        });
+        self.kill_gateway();
+    }
+
+    /// The supervisor that was started here is gone, and another took its place.
+    pub(crate) fn forget_process(&mut self) {
+        let mut child = self.process.take().expect("a gateway that ran");
+        wait(&mut child);
+    }
+
+    /// Asks the supervisor to end, by a signal.
     pub(crate) fn terminate(&mut self) {
         let mut child = self.process.take().expect("a gateway that runs");
         kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
@@ -228,7 +243,16 @@ impl Gateway {
 
     /// The gateway's process id.
     pub(crate) fn pid(&self) -> u32 {
-        fs::read_to_string(self.data.join("gateway.pid")).unwrap().trim().parse().unwrap()
+        self.read_pid("gateway.pid")
+    }
+
+    /// Its supervisor's.
+    pub(crate) fn supervisor_pid(&self) -> u32 {
+        self.read_pid("supervisor.pid")
+    }
+
+    fn read_pid(&self, name: &str) -> u32 {
+        fs::read_to_string(self.data.join(name)).unwrap().trim().parse().unwrap()
     }
 
     /// A path in the test's folder.

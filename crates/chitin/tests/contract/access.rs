@@ -101,8 +101,9 @@ fn the_data_directory_is_private_and_complete_before_the_first_answer() {
     for name in ["chitin.db", "gateway.lock", "chitin.log", "spool"] {
         assert!(gateway.data.join(name).exists(), "{name}");
     }
-    let pid = gateway.get("/v1/status").with(200).json()["pid"].as_u64().unwrap();
-    for name in ["gateway.pid", "supervisor.pid"] {
+    let status = gateway.get("/v1/status").with(200).json();
+    for (name, key) in [("gateway.pid", "pid"), ("supervisor.pid", "supervisor_pid")] {
+        let pid = status[key].as_u64().unwrap();
         assert_eq!(fs::read_to_string(gateway.data.join(name)).unwrap(), format!("{pid}\n"), "{name}");
     }
     let token = fs::read_to_string(gateway.data.join("admin.token")).unwrap();

@@ -87,7 +87,8 @@ fn reading_commands_speak_to_people_and_to_programs() {
     assert_eq!(gateway.cli(&["result", &done]).with(0).out(), "done\n");
 
     let status = gateway.cli(&["status"]).with(0);
-    assert!(status.out().contains(&format!("pid {}, up ", gateway.pid())), "{}", status.out());
+    let pids = format!("pid {}, supervisor {}, up ", gateway.pid(), gateway.supervisor_pid());
+    assert!(status.out().contains(&pids), "{}", status.out());
     let status = gateway.cli(&["status", "--json"]).with(0).json();
     for layer in ["gateway", "queue", "workers", "store", "cache", "monitor"] {
         assert!(status["layers"][layer]["state"].is_string(), "{layer}: {status}");
@@ -95,7 +96,7 @@ fn reading_commands_speak_to_people_and_to_programs() {
     for name in ["pid", "uptime_s", "isolation", "shedding"] {
         assert!(!status[name].is_null(), "{name}: {status}");
     }
-    assert!(status.get("supervisor_pid").is_some());
+    assert_eq!(status["supervisor_pid"], gateway.supervisor_pid());
     let queue = &status["layers"]["queue"];
     assert_eq!(
         (&queue["queued"], &queue["running"], &queue["limit"]),
