@@ -1,4 +1,5 @@
 //! The supervisor: whatever of an instance is killed or hangs, it is back, and nobody was refused (R0.1, R0.6, R6.5).
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 
 mod common;
 
