@@ -8,9 +8,10 @@ use std::collections::HashMap;
 
 use crate::fair::Turns;
 use crate::hot::Hot;
+use crate::verbs::Recovery;
 use crate::{
-    BootNo, CommandId, Dice, Epoch, Input, Limits, Now, Output, PrincipalId, QueueId, QueueRow, Seq, Token,
-    Tx,
+    BootNo, CommandId, Dice, Epoch, Input, Limits, Now, Output, PrincipalId, QueueId, QueueRow, Seq, Suspect,
+    Token, Tx,
 };
 
 /// How a commit ended.
@@ -61,6 +62,8 @@ pub struct Core {
     pub(crate) next_seq: Staged<Seq>,
     pub(crate) kept_bytes: Staged<u64>,
     pub(crate) next_sweep_ms: Staged<i64>,
+    pub(crate) recovery: Staged<Recovery>,
+    pub(crate) accused: Option<Suspect>,
     outputs: Vec<Output>,
 }
 
@@ -125,6 +128,8 @@ impl Core {
             next_seq: Staged::new(Seq(1)),
             kept_bytes: Staged::default(),
             next_sweep_ms: Staged::default(),
+            recovery: Staged::default(),
+            accused: None,
             outputs: Vec::new(),
         }
     }
@@ -142,7 +147,8 @@ impl Core {
         tx: &mut T,
     ) -> Result<(), T::Error> {
         match input {
-            Input::Boot { boot_id } => self.boot(now, boot_id, tx),
+            Input::Boot { boot_id, pace } => self.boot(now, boot_id, *pace, tx),
+            Input::RecoverNext => self.recover_next(now, tx),
             Input::Submit(submission) => self.submit(now, submission, tx),
             Input::Cancel { to, id } => self.cancel(now, *to, *id, tx),
             Input::Retry { to, id } => self.retry_by_hand(now, *to, *id, tx),
@@ -175,6 +181,7 @@ impl Core {
         self.next_seq.finish(keep);
         self.kept_bytes.finish(keep);
         self.next_sweep_ms.finish(keep);
+        self.recovery.finish(keep);
         std::mem::take(&mut self.outputs)
     }
 
@@ -191,6 +198,12 @@ impl Core {
     /// Pauses or resumes giving out attempts; for this life only.
     pub fn set_dispatch(&mut self, dispatch: Dispatch) {
         self.dispatch = dispatch;
+    }
+
+    /// Whether tasks are still taken up one by one, by [`Input::RecoverNext`].
+    #[must_use]
+    pub fn is_recovering(&self) -> bool {
+        self.recovery.committed != Recovery::Over
     }
 
     /// The boot this gateway lives in, as the store numbered it; for [`Now`].
@@ -225,7 +238,7 @@ impl Core {
 
     pub(crate) fn has_free_slot(&self) -> bool {
         let running = u64::try_from(self.hot.counts().running).unwrap_or(0);
-        self.dispatch == Dispatch::On && running < self.limits.running_tasks
+        self.dispatch == Dispatch::On && !self.is_recovering() && running < self.limits.running_tasks
     }
 
     pub(crate) fn out(&mut self, output: Output) {

@@ -12,7 +12,11 @@ pub enum Input {
     Boot {
         /// The kernel's boot id.
         boot_id: String,
+        /// How what is open is taken up.
+        pace: Pace,
     },
+    /// One more step of a recovery that goes [`Pace::OneByOne`]; nothing is left to do once it is over.
+    RecoverNext,
     /// A client hands in work.
     Submit(Submission),
     /// A client asks for a task's end.
@@ -61,6 +65,16 @@ pub enum Input {
     },
     /// Time has passed, or there is room: due tasks, expiry, sweeps, and leases. Ends every batch.
     Tick,
+}
+
+/// How a gateway's life takes up what is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    /// All of it, in the first commit.
+    AtOnce,
+    /// Task by task, the one being tried written down first: lives before this one ended early, and one of the tasks may
+    /// be why. Nothing is given out meanwhile.
+    OneByOne,
 }
 
 /// An attempt, under the token it was given out with.

@@ -30,14 +30,14 @@ pub use crate::core::{CommitOutcome, Core, Dispatch, Figures};
 pub use fair::AGING_STEP;
 pub use ids::{AttemptNo, CommandId, Epoch, IdError, PrincipalId, QueueId, Seq, TaskId, Token};
 pub use io::{
-    Answer, AttemptEnd, AttemptKey, Conflict, Input, KeptLogs, Output, Produced, Refusal, StartOrder,
+    Answer, AttemptEnd, AttemptKey, Conflict, Input, KeptLogs, Output, Pace, Produced, Refusal, StartOrder,
     StoredOutput, StoredResult, Submission, SubmissionKey,
 };
 pub use lifecycle::{DeadReason, Event, Illegal, Outcome, ScheduledReason, TaskState, next};
 pub use limits::{Bound, Limits, LimitsError, bounds};
 pub use retry::{Jitter, RetryPolicy};
 pub use rows::{
-    AttemptRow, NewTask, OpenRow, Payload, Policy, PriorSubmission, QueueRow, SubmissionRow, TaskRow,
+    AttemptRow, NewTask, OpenRow, Payload, Policy, PriorSubmission, QueueRow, SubmissionRow, Suspect, TaskRow,
 };
 pub use time::{BootNo, Deadline, Due, Now};
 pub use tx::Tx;

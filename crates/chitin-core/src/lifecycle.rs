@@ -11,6 +11,8 @@
 //!   └─ Expired ────────┴───────────────────────────────────────────────────▶ expired
 //! ```
 //!
+//! `SetAside` ends every open task as `dead (poison)`; it is left out of the picture.
+//!
 //! Who moves it, and what a crash leaves: every move is one row written in one transaction, so a crash leaves the
 //! state before or the state after. `running` is left as it is by a gateway's end: the shim goes on, and recovery
 //! asks it.
@@ -108,6 +110,8 @@ pub enum Event {
     Resumed,
     /// A person runs it again: a new round.
     Retried,
+    /// Taking it up again ended the gateway, more than once.
+    SetAside,
 }
 
 /// An event that has no meaning in a state.
@@ -139,6 +143,7 @@ pub fn next(state: TaskState, event: Event) -> Result<TaskState, Illegal> {
         (Scheduled(_) | Queued, Event::Paused) => Ok(Paused),
         (Paused, Event::Resumed) => Ok(Queued),
         (Cancelled | Expired | Dead(_), Event::Retried) => Ok(Queued),
+        (Scheduled(_) | Queued | Paused | Running, Event::SetAside) => Ok(Dead(DeadReason::Poison)),
         (
             Scheduled(_) | Queued | Running | Paused | Succeeded | Cancelled | Expired | Dead(_),
             Event::Due
@@ -152,7 +157,8 @@ pub fn next(state: TaskState, event: Event) -> Result<TaskState, Illegal> {
             | Event::Expired
             | Event::Paused
             | Event::Resumed
-            | Event::Retried,
+            | Event::Retried
+            | Event::SetAside,
         ) => Err(Illegal { state, event }),
     }
 }

@@ -6,8 +6,9 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    AttemptNo, AttemptRow, BootNo, Epoch, NewTask, OpenRow, Payload, PrincipalId, PriorSubmission, QueueId,
-    QueueName, QueueRow, Seq, StoredOutput, StoredResult, SubmissionRow, TaskId, TaskRow, TaskState, Tx,
+    AttemptNo, AttemptRow, BootNo, Epoch, NewTask, OpenRow, Outcome, Payload, PrincipalId, PriorSubmission,
+    QueueId, QueueName, QueueRow, Seq, StoredOutput, StoredResult, SubmissionRow, Suspect, TaskId, TaskRow,
+    TaskState, Tx,
 };
 
 /// What a guard found.
@@ -55,6 +56,7 @@ struct State {
     epoch: Epoch,
     boots: Vec<String>,
     last_seq: Seq,
+    suspect: Option<Suspect>,
     queues: BTreeMap<QueueId, QueueRow>,
     principals: BTreeMap<PrincipalId, String>,
     tasks: BTreeMap<Seq, (TaskRow, Payload)>,
@@ -93,6 +95,7 @@ impl ModelStore {
             epoch: Epoch(0),
             boots: Vec::new(),
             last_seq: Seq(0),
+            suspect: None,
             queues: BTreeMap::from([(queue.id, queue)]),
             principals: BTreeMap::new(),
             tasks: BTreeMap::new(),
@@ -233,6 +236,34 @@ impl Tx for ModelTx<'_> {
             }
         });
         Ok(rows.collect())
+    }
+
+    fn next_open(&mut self, after: Seq) -> Stored<Option<Seq>> {
+        let mut behind = self.state.tasks.range(after.next()..);
+        Ok(behind.find(|(_, (row, _))| !row.state.has_ended()).map(|(seq, _)| *seq))
+    }
+
+    fn suspect(&mut self) -> Stored<Option<Suspect>> {
+        Ok(self.state.suspect)
+    }
+
+    fn set_suspect(&mut self, suspect: Option<Suspect>) -> Stored<()> {
+        self.state.suspect = suspect;
+        Ok(())
+    }
+
+    fn set_aside(&mut self, seq: Seq, to: TaskState, wall_ms: i64, why: &str) -> Stored<()> {
+        let state = &mut self.state;
+        let Some((row, _)) = state.tasks.get_mut(&seq).filter(|(row, _)| !row.state.has_ended()) else {
+            return Ok(());
+        };
+        (row.state, row.ended_at_ms, row.due, row.expires) = (to, Some(wall_ms), None, None);
+        for attempt in state.attempts.values_mut().filter(|it| it.seq == seq && it.outcome.is_none()) {
+            attempt.outcome = Some(Outcome::WorkerLost);
+            attempt.ended_at_ms = Some(wall_ms);
+            attempt.error = Some(why.to_owned());
+        }
+        Ok(())
     }
 
     fn last_seq(&mut self) -> Stored<Seq> {

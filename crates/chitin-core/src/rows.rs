@@ -132,6 +132,15 @@ pub struct OpenRow {
     pub running: Option<(AttemptNo, Token, BootNo)>,
 }
 
+/// The task whose recovery is being tried, written down before it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Suspect {
+    /// Which.
+    pub seq: Seq,
+    /// Gateways that ended while it was being tried, one after the other.
+    pub lives: u32,
+}
+
 /// One attempt. Committed before its shim is started: intent before the act.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AttemptRow {

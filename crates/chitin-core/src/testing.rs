@@ -41,9 +41,13 @@ impl Bench {
 
     /// Another life on the same store.
     pub(crate) fn boot(&mut self, boot_id: &str) -> Vec<Output> {
+        self.boot_at(boot_id, Pace::AtOnce)
+    }
+
+    pub(crate) fn boot_at(&mut self, boot_id: &str, pace: Pace) -> Vec<Output> {
         self.core = Core::new(self.core.limits.clone());
         let mut tx = self.store.begin();
-        let boot = Input::Boot { boot_id: boot_id.to_owned() };
+        let boot = Input::Boot { boot_id: boot_id.to_owned(), pace };
         self.core.step(&self.now, &mut self.dice, &boot, &mut tx).unwrap();
         tx.commit();
         self.now.boot = self.core.boot_no();
@@ -68,6 +72,14 @@ impl Bench {
             self.index_agrees_with_the_store();
         }
         outputs
+    }
+
+    /// One input alone in a transaction, committed.
+    pub(crate) fn step(&mut self, input: &Input) -> Vec<Output> {
+        let mut tx = self.store.begin();
+        self.core.step(&self.now, &mut self.dice, input, &mut tx).unwrap();
+        tx.commit();
+        self.core.finish(CommitOutcome::Ok)
     }
 
     pub(crate) fn pass_ms(&mut self, ms: i64) {
@@ -149,10 +161,10 @@ impl Bench {
     }
 
     /// What the index says is what a new life would read from the store.
-    fn index_agrees_with_the_store(&self) {
+    pub(crate) fn index_agrees_with_the_store(&self) {
         let mut copy = self.store.clone();
         let mut fresh = Core::new(self.core.limits.clone());
-        let boot = Input::Boot { boot_id: BOOT.to_owned() };
+        let boot = Input::Boot { boot_id: BOOT.to_owned(), pace: Pace::AtOnce };
         fresh.step(&self.now, &mut Counter::default(), &boot, &mut copy.begin()).unwrap();
         _ = fresh.finish(CommitOutcome::Ok);
         assert_eq!(self.core.figures(), fresh.figures(), "memory and store disagree");

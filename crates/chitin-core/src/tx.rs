@@ -5,7 +5,7 @@
 
 use crate::{
     AttemptNo, AttemptRow, BootNo, Epoch, NewTask, OpenRow, PrincipalId, PriorSubmission, QueueRow, Seq,
-    StoredOutput, StoredResult, SubmissionRow, TaskId, TaskRow, TaskState,
+    StoredOutput, StoredResult, SubmissionRow, Suspect, TaskId, TaskRow, TaskState,
 };
 
 /// One open transaction. Every operation that changes a task asserts its `owner_epoch`: a store fails, and changes
@@ -26,6 +26,31 @@ pub trait Tx {
     /// # Errors
     /// The store's.
     fn open_tasks(&mut self, after: Seq, limit: usize) -> Result<Vec<OpenRow>, Self::Error>;
+
+    /// The first open task behind `after`, without a look at anything else of it.
+    ///
+    /// # Errors
+    /// The store's.
+    fn next_open(&mut self, after: Seq) -> Result<Option<Seq>, Self::Error>;
+
+    /// The task whose recovery an earlier life was trying when it ended.
+    ///
+    /// # Errors
+    /// The store's.
+    fn suspect(&mut self) -> Result<Option<Suspect>, Self::Error>;
+
+    /// Writes down whose recovery is tried; `None`: nobody's.
+    ///
+    /// # Errors
+    /// The store's.
+    fn set_suspect(&mut self, suspect: Option<Suspect>) -> Result<(), Self::Error>;
+
+    /// Ends an open task in `state` without reading it: whatever in its row cannot be read is replaced. Its running attempt
+    /// is lost, for `why`. A task that is not open stays as it is.
+    ///
+    /// # Errors
+    /// The store's.
+    fn set_aside(&mut self, seq: Seq, state: TaskState, wall_ms: i64, why: &str) -> Result<(), Self::Error>;
 
     /// The highest place of the admission sequence ever used, deleted tasks included.
     ///

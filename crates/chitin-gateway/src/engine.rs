@@ -21,7 +21,7 @@ use std::task::{Context, Poll};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use chitin_core::{Answer, CommandId, Core, Dispatch, Figures, Input, Limits, Output};
+use chitin_core::{Answer, CommandId, Core, Dispatch, Figures, Input, Limits, Output, Pace};
 use chitin_store::{Ballast, StoreError, Writer};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -50,6 +50,8 @@ pub(crate) enum Trouble {
     Full,
     /// The store refuses for another reason.
     Unavailable,
+    /// Tasks are taken up one by one; until that is done, nothing new is.
+    Recovering,
     /// The gateway stops.
     Stopping,
 }
@@ -120,6 +122,7 @@ pub(crate) struct EngineStatus {
     commits: AtomicU64,
     commands: AtomicU64,
     log_over: AtomicBool,
+    recovering: AtomicBool,
 }
 
 impl EngineStatus {
@@ -140,6 +143,11 @@ impl EngineStatus {
     /// Commits since this life began, and the commands they carried: what a commit costs is shared by that many.
     pub(crate) fn commits(&self) -> (u64, u64) {
         (self.commits.load(Ordering::Relaxed), self.commands.load(Ordering::Relaxed))
+    }
+
+    /// Whether tasks are still taken up one by one.
+    pub(crate) fn is_recovering(&self) -> bool {
+        self.recovering.load(Ordering::Relaxed)
     }
 
     fn count_commit(&self, commands: usize) {
@@ -213,7 +221,7 @@ impl Engine {
             match reply {
                 Ok(_) => return true,
                 Err(Trouble::Stopping) => return false,
-                Err(Trouble::Overloaded | Trouble::Full | Trouble::Unavailable) => {
+                Err(Trouble::Overloaded | Trouble::Full | Trouble::Unavailable | Trouble::Recovering) => {
                     tokio::time::sleep(PROBE_EVERY).await;
                 }
             }
@@ -262,6 +270,7 @@ pub(crate) fn prepare(
     ballast: Option<Ballast>,
     limits: Limits,
     clock: Clock,
+    pace: Pace,
 ) -> Result<(Engine, WriterLoop), StoreError> {
     let (sender, receiver) = sync_channel(WAITING_COMMANDS);
     let status = Arc::new(EngineStatus::default());
@@ -283,7 +292,7 @@ pub(crate) fn prepare(
         status,
         released: Vec::new(),
     };
-    writer_loop.boot()?;
+    writer_loop.boot(pace)?;
     Ok((engine, writer_loop))
 }
 

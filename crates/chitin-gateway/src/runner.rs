@@ -7,6 +7,7 @@
 //! Failure path: a shim that goes silent is looked for by its claim (`recover`), and reported as what is found.
 
 mod attempt;
+mod careful;
 mod collect;
 mod recover;
 mod shortage;
@@ -26,6 +27,7 @@ use crate::readers::Readers;
 use crate::spool::Spool;
 use crate::tasks::Tasks;
 
+pub(crate) use careful::take_up_one_by_one;
 pub(crate) use start::{BaseEnv, spawn_workers};
 
 /// What every attempt needs to know.
@@ -52,6 +54,8 @@ pub(crate) struct Wishes {
     pub(crate) key: AttemptKey,
     end: AtomicBool,
     settled: AtomicBool,
+    /// Its shim is listened to.
+    found: AtomicBool,
     changed: Notify,
 }
 
@@ -76,6 +80,7 @@ impl Hub {
             key,
             end: AtomicBool::new(end_requested),
             settled: AtomicBool::new(false),
+            found: AtomicBool::new(false),
             changed: Notify::new(),
         });
         self.with(|attempts| attempts.insert((key.seq, key.attempt), wishes));
@@ -125,6 +130,12 @@ impl Hub {
         let before = *count;
         *count = count.saturating_add(1);
         before
+    }
+
+    /// Whether of every attempt under way it is known how it is.
+    fn all_are_found(&self) -> bool {
+        let found = |wishes: &Arc<Wishes>| wishes.found.load(Ordering::SeqCst);
+        self.with(|attempts| attempts.values().all(found)).unwrap_or(true)
     }
 
     /// Attempts that are not settled yet.

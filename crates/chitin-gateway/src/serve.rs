@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chitin_core::{Dispatch, Input};
+use chitin_core::{Dispatch, Input, Pace};
 use chitin_shim::groups::Tier;
 use chitin_store::{
     Ballast, Commit, NoReason, Reader, SpoolVerdict, StoreError, StoreOptions, TokenRow, Verdict, Writer,
@@ -27,7 +27,7 @@ use crate::engine::{self, Checkpoints, Engine, Pending, chain};
 use crate::entrance::Doors;
 use crate::http::{Access, Budgets, Face, Isolation, Listeners};
 use crate::readers::Readers;
-use crate::runner::{BaseEnv, Context, Hub, Jobs, spawn_workers};
+use crate::runner::{BaseEnv, Context, Hub, Jobs, spawn_workers, take_up_one_by_one};
 use crate::spool::{Janitor, Removal, Spool};
 use crate::stop::{Mode, Stop};
 use crate::supervised::{self, Inherited, Successor, Supervised};
@@ -106,6 +106,7 @@ impl Life {
         let runtime = runtime()?;
         let (stop_sender, stop_receiver) = watch::channel(false);
         let tasks = Tasks::new(runtime.handle().clone(), stop_receiver);
+        let pace = if inherited.is_safe_mode() { Pace::OneByOne } else { Pace::AtOnce };
         let supervised = Arc::new(Supervised::new(inherited, successor(options, data, &doors)?));
         supervised.log_lives();
         supervised::begin_signs(&supervised, &tasks);
@@ -129,8 +130,9 @@ impl Life {
 
         let addresses = doors.addresses(data);
         let listeners = listeners(&runtime, doors).map_err(system("listen"))?;
-        let (engine, writer_loop) = engine::prepare(writer, Some(ballast), limits.clone(), clock.clone())
-            .map_err(GatewayError::TakeOver)?;
+        let (engine, writer_loop) =
+            engine::prepare(writer, Some(ballast), limits.clone(), clock.clone(), pace)
+                .map_err(GatewayError::TakeOver)?;
         let epoch = u64::try_from(writer_loop.epoch()).unwrap_or(0);
         let checkpoints = Checkpoints::spawn(
             database.clone(),
@@ -417,6 +419,8 @@ impl Pause {
 fn upkeep(context: &Arc<Context>, janitor: &Janitor) {
     let (shared, janitor) = (Arc::clone(context), janitor.clone());
     context.tasks.spawn(TaskKind::Upkeep, async move {
+        // Before that, groups of attempts that were not taken up yet would look like leftovers.
+        take_up_one_by_one(&shared).await;
         loop {
             let (context, janitor) = (Arc::clone(&shared), janitor.clone());
             let swept = shared.tasks.blocking(move || sweep_folders(&context, &janitor)).await;

@@ -65,6 +65,11 @@ impl Inherited {
         }
     }
 
+    /// Whether this life is to be careful.
+    pub(crate) fn is_safe_mode(&self) -> bool {
+        self.lives.safe_mode
+    }
+
     /// The sockets that were handed over.
     pub(crate) fn take_doors(&mut self) -> Option<Doors> {
         Doors::handed_over(std::mem::take(&mut self.doors))

@@ -6,13 +6,13 @@
 
 use chitin_core::{
     AttemptNo, AttemptRow, BootNo, Epoch, NewTask, OpenRow, PrincipalId, PriorSubmission, QueueRow, Seq,
-    StoredOutput, StoredResult, SubmissionRow, TaskId, TaskRow, TaskState, Tx,
+    StoredOutput, StoredResult, SubmissionRow, Suspect, TaskId, TaskRow, TaskState, Tx,
 };
 use rusqlite::{CachedStatement, Connection};
 
 use crate::StoreError;
 use crate::error::sql;
-use crate::write::{boot, retain, settle, submit, task};
+use crate::write::{aside, boot, retain, settle, submit, task};
 
 /// What became of a commit.
 #[must_use]
@@ -159,6 +159,22 @@ impl Tx for WriteTx<'_> {
 
     fn open_tasks(&mut self, after: Seq, limit: usize) -> Result<Vec<OpenRow>, StoreError> {
         self.step(|conn, _| boot::open_tasks(conn, after, limit))
+    }
+
+    fn next_open(&mut self, after: Seq) -> Result<Option<Seq>, StoreError> {
+        self.step(|conn, _| aside::next_open(conn, after))
+    }
+
+    fn suspect(&mut self) -> Result<Option<Suspect>, StoreError> {
+        self.step(|conn, _| aside::suspect(conn))
+    }
+
+    fn set_suspect(&mut self, suspect: Option<Suspect>) -> Result<(), StoreError> {
+        self.step(|conn, _| aside::set_suspect(conn, suspect))
+    }
+
+    fn set_aside(&mut self, seq: Seq, state: TaskState, wall_ms: i64, why: &str) -> Result<(), StoreError> {
+        self.step(|conn, _| aside::set_aside(conn, seq, state, wall_ms, why))
     }
 
     fn last_seq(&mut self) -> Result<Seq, StoreError> {

@@ -3,6 +3,8 @@
 //! A scenario says what holds for whoever implements the trait; what is SQLite's own stands in the other test files.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
+#[path = "conformance/aside.rs"]
+mod aside;
 #[path = "conformance/keys.rs"]
 mod keys;
 #[path = "conformance/retention.rs"]
@@ -14,11 +16,12 @@ use std::fmt::Debug;
 use chitin_core::model::{ModelStore, ModelTx};
 use chitin_core::{
     AttemptNo, DeadReason, Due, Epoch, Limits, NewTask, PrincipalId, Priority, QueueId, QueueRow, Seq,
-    SubmissionRow, TaskId, TaskRow, TaskState, Tx,
+    SubmissionRow, Suspect, TaskId, TaskRow, TaskState, Tx,
 };
 use chitin_store::{Commit, StoreOptions, WriteTx, Writer};
 use rows::*;
 
+use self::aside::*;
 use self::keys::*;
 use self::retention::*;
 
@@ -400,6 +403,9 @@ macro_rules! suite {
 }
 
 suite! {
+    open_tasks_can_be_counted_off,
+    a_suspect_is_remembered_until_it_is_cleared,
+    a_task_set_aside_has_ended_and_its_attempt_is_lost,
     a_new_store_holds_the_default_queue_alone,
     each_life_has_a_higher_epoch_and_each_boot_its_number,
     a_task_comes_back_as_it_was_stored,

@@ -43,6 +43,8 @@ pub(crate) use sockets::{Handed, Reserved};
 const STOP: Duration = Duration::from_secs(15);
 /// Between two tries to start a gateway where the system refuses even that.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
+/// The exit code of a Rust program whose main thread panicked.
+const PANICKED: i32 = 101;
 /// Children reaped in a row.
 const IN_A_ROW: usize = 1_024;
 
@@ -241,7 +243,7 @@ impl Supervisor {
         }
         let is_first = !self.served && self.lives.restarts == 0;
         if let (true, None, End::Exit(code)) = (is_first, gateway.killed_because, end)
-            && code != i32::from(exit::CRASHED)
+            && ![i32::from(exit::CRASHED), PANICKED].contains(&code)
         {
             // Whoever started the instance is told, and may mend it; nobody has been served yet.
             return Err(Ended::Refused { code: u8::try_from(code).unwrap_or(exit::OTHER) });

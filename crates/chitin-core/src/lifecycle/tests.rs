@@ -1,6 +1,6 @@
 use super::*;
 
-const EVENTS: [Event; 14] = [
+const EVENTS: [Event; 15] = [
     Event::Due,
     Event::Leased,
     Event::Voided,
@@ -15,6 +15,7 @@ const EVENTS: [Event; 14] = [
     Event::Paused,
     Event::Resumed,
     Event::Retried,
+    Event::SetAside,
 ];
 
 #[test]

@@ -9,6 +9,8 @@ mod submit;
 mod sweep;
 mod timers;
 
+pub(crate) use recover::Recovery;
+
 use crate::hot::OpenTask;
 use crate::{Core, Event, Now, Output, Seq, TaskRow, Tx, next};
 
@@ -28,15 +30,19 @@ impl Core {
         row.owner_epoch = self.epoch;
         if state.has_ended() {
             row.ended_at_ms = Some(now.wall_ms);
-            let keep_ms =
-                i64::try_from(self.limits.key_retention_s).unwrap_or(i64::MAX).saturating_mul(1_000);
-            tx.submission_ended(row.seq, Some((state, now.wall_ms.saturating_add(keep_ms))))?;
+            tx.submission_ended(row.seq, Some((state, self.key_kept_until_ms(now))))?;
             self.kept_bytes.set(self.kept_bytes.get().saturating_add(kept(row)));
         }
         tx.update_task(row)?;
         self.hot.put(row.seq, OpenTask::of(row, now));
         self.out(Output::Changed { id: row.id, state });
         Ok(())
+    }
+
+    /// Until when the idempotency key of a task that ends now is remembered.
+    fn key_kept_until_ms(&self, now: &Now) -> i64 {
+        let keep_ms = i64::try_from(self.limits.key_retention_s).unwrap_or(i64::MAX).saturating_mul(1_000);
+        now.wall_ms.saturating_add(keep_ms)
     }
 
     /// The row of a task that the index speaks of.

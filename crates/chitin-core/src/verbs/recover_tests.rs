@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::testing::*;
-use crate::{Input, Outcome, Start, TaskSpec, TaskState};
+use crate::{DeadReason, Input, Outcome, Start, Suspect, TaskSpec, TaskState};
 
 #[test]
 fn what_runs_is_asked_after_with_its_wish_to_end_and_never_started_again() {
@@ -70,4 +70,125 @@ fn more_open_tasks_than_a_page_are_all_found() {
     let cancel = bench.cancel(last);
     bench.batch(&[cancel]);
     assert_eq!(bench.state(last), TaskState::Cancelled);
+}
+
+/// Takes up what is open until nothing is left; what the world was asked to do.
+fn one_by_one(bench: &mut Bench) -> Vec<Output> {
+    let mut outputs = bench.boot_at(BOOT, Pace::OneByOne);
+    for _ in 0..100 {
+        if !bench.core.is_recovering() {
+            return outputs;
+        }
+        outputs.extend(bench.step(&Input::RecoverNext));
+    }
+    panic!("it does not end");
+}
+
+/// A life that ends after so many steps.
+fn dies_after(bench: &mut Bench, steps: usize) {
+    bench.boot_at(BOOT, Pace::OneByOne);
+    for _ in 0..steps {
+        bench.step(&Input::RecoverNext);
+    }
+}
+
+#[test]
+fn one_by_one_comes_to_the_same_as_at_once() {
+    let mut bench = Bench::default();
+    bench.running(spec());
+    bench.submit(TaskSpec { start: Start::After(1_000), ..spec() });
+    bench.running(spec());
+    bench.submit(TaskSpec { start: Start::After(2_000), ..spec() });
+    let (at_once, figures) = (bench.boot(BOOT), bench.core.figures());
+    assert_eq!(one_by_one(&mut bench), at_once);
+    assert_eq!(bench.core.figures(), figures);
+    bench.index_agrees_with_the_store();
+    assert_eq!(bench.store.begin().suspect(), Ok(None));
+}
+
+#[test]
+fn nothing_is_given_out_until_everything_is_known() {
+    let mut bench = Bench::default();
+    let submission = bench.submission(vec![spec(), spec(), spec()]);
+    bench.batch(&[Input::Submit(submission)]);
+    bench.boot_at(BOOT, Pace::OneByOne);
+    let mut steps = 0;
+    while bench.core.is_recovering() {
+        assert_eq!(starts(&bench.step(&Input::Tick)), []);
+        bench.step(&Input::RecoverNext);
+        steps += 1;
+    }
+    // One writes the first down, each further one tries one and writes the next down.
+    assert_eq!(steps, 4);
+    assert_eq!(starts(&bench.step(&Input::Tick)).len(), 3);
+}
+
+#[test]
+fn what_the_world_was_asked_about_a_running_task_is_done_before_the_next_is_written_down() {
+    let mut bench = Bench::default();
+    let [first, second] = [bench.running(spec()), bench.running(spec())];
+    bench.boot_at(BOOT, Pace::OneByOne);
+    let mut suspects = Vec::new();
+    while bench.core.is_recovering() {
+        let asked = bench.step(&Input::RecoverNext).len();
+        suspects.push((bench.store.begin().suspect().unwrap().map(|suspect| suspect.seq), asked));
+    }
+    assert_eq!(
+        suspects,
+        [(Some(first.seq), 0), (Some(first.seq), 1), (Some(second.seq), 0), (Some(second.seq), 1), (None, 0)]
+    );
+}
+
+#[test]
+fn two_lives_that_end_at_the_same_task_set_it_aside_and_one_does_not() {
+    let mut bench = Bench::default();
+    let [one, two, three] = [bench.running(spec()), bench.running(spec()), bench.running(spec())];
+    // Written down: the first, then the second, each with a trial between.
+    dies_after(&mut bench, 1);
+    dies_after(&mut bench, 3);
+    assert_eq!(bench.store.begin().suspect(), Ok(Some(Suspect { seq: two.seq, lives: 0 })));
+    assert_eq!(one_by_one(&mut bench).len(), 3, "a life may be ended by anything");
+    dies_after(&mut bench, 3);
+    dies_after(&mut bench, 4);
+    assert_eq!(bench.store.begin().suspect(), Ok(Some(Suspect { seq: two.seq, lives: 1 })));
+
+    let asked = one_by_one(&mut bench);
+    let recovered = |output: &Output| match output {
+        Output::Recover { attempt, .. } => Some(*attempt),
+        _ => None,
+    };
+    assert_eq!(asked.iter().filter_map(recovered).collect::<Vec<_>>(), [one, three]);
+    assert_eq!(bench.state(two.id), TaskState::Dead(DeadReason::Poison));
+    assert_eq!(bench.state(one.id), TaskState::Running);
+    let attempt = bench.store.attempts().find(|attempt| attempt.seq == two.seq).unwrap().clone();
+    assert_eq!((attempt.outcome, attempt.ended_at_ms), (Some(Outcome::WorkerLost), Some(bench.now.wall_ms)));
+    // Its shim, if there is one, is told to go, and a person may have it run again.
+    let late = bench.batch(&[report(two, end(Outcome::Succeeded))]);
+    assert_eq!(late, [Output::Settled { attempt: two, keep_logs: false }]);
+    let retry = bench.retry(two.id);
+    bench.batch(&[retry]);
+    assert!(!bench.state(two.id).has_ended());
+}
+
+#[test]
+fn a_life_that_takes_up_all_at_once_forgets_the_suspect() {
+    let mut bench = Bench::default();
+    let attempt = bench.running(spec());
+    dies_after(&mut bench, 1);
+    bench.boot(BOOT);
+    dies_after(&mut bench, 1);
+    assert_eq!(bench.store.begin().suspect(), Ok(Some(Suspect { seq: attempt.seq, lives: 0 })));
+}
+
+#[test]
+fn a_task_that_ends_while_it_is_under_suspicion_is_passed_over() {
+    let mut bench = Bench::default();
+    let id = bench.submit(TaskSpec { start: Start::After(1_000), ..spec() });
+    bench.boot_at(BOOT, Pace::OneByOne);
+    bench.step(&Input::RecoverNext);
+    let cancel = bench.cancel(id);
+    bench.step(&cancel);
+    bench.step(&Input::RecoverNext);
+    assert!(!bench.core.is_recovering());
+    assert_eq!(bench.core.figures().waiting, 0);
 }

@@ -125,7 +125,7 @@ impl World {
     fn boot(&mut self) {
         self.core = Core::new(limits());
         let mut tx = self.store.begin();
-        let boot = Input::Boot { boot_id: format!("boot-{}", self.boots) };
+        let boot = Input::Boot { boot_id: format!("boot-{}", self.boots), pace: Pace::AtOnce };
         self.core.step(&self.now, &mut self.dice, &boot, &mut tx).unwrap();
         tx.commit();
         self.now.boot = self.core.boot_no();
@@ -401,7 +401,7 @@ impl World {
         self.truth.holds(&self.store, &self.clients, &limits());
         let mut copy = self.store.clone();
         let mut fresh = Core::new(limits());
-        let boot = Input::Boot { boot_id: self.boot_id() };
+        let boot = Input::Boot { boot_id: self.boot_id(), pace: Pace::AtOnce };
         fresh.step(&self.now, &mut Seeded(0), &boot, &mut copy.begin()).unwrap();
         _ = fresh.finish(CommitOutcome::Ok);
         assert_eq!(self.core.figures(), fresh.figures(), "memory and store disagree");

@@ -1,9 +1,10 @@
 //! One batch: begin, steps, tick, commit, outputs; and what is done when the commit is refused.
 
 use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
 use std::thread;
 
-use chitin_core::{Answer, CommitOutcome, Input, Output};
+use chitin_core::{Answer, CommitOutcome, Input, Output, Pace};
 use chitin_failpoints::failpoint;
 use chitin_store::{Ballast, Commit, NoReason, StoreError, Verdict};
 
@@ -15,12 +16,12 @@ const UPKEEP_EVERY: u32 = 16;
 
 impl WriterLoop {
     /// The first commit: takes the store over.
-    pub(super) fn boot(&mut self) -> Result<(), StoreError> {
-        let boot = Input::Boot { boot_id: self.clock.boot_id().to_owned() };
+    pub(super) fn boot(&mut self, pace: Pace) -> Result<(), StoreError> {
+        let boot = Input::Boot { boot_id: self.clock.boot_id().to_owned(), pace };
         match self.attempt([&boot]) {
             Ok(outputs) => {
                 self.released = outputs;
-                self.status.set_figures(self.core.figures());
+                self.tell_status();
                 Ok(())
             }
             Err(Refused::No(error) | Refused::Unknown(error)) => Err(error),
@@ -28,7 +29,9 @@ impl WriterLoop {
     }
 
     pub(super) fn batch(&mut self, commands: VecDeque<Box<Command>>, world: &World) {
-        let commands = if self.refusing { self.refuse_new_work(commands) } else { commands };
+        let commands = if self.refusing { self.probe_or_refuse(commands) } else { commands };
+        let commands =
+            if self.core.is_recovering() { refuse_new_work(commands, Trouble::Recovering) } else { commands };
         let tried = self.attempt(commands.iter().map(|command| &command.input).chain([&Input::Tick]));
         match tried {
             Ok(outputs) => self.release(outputs, commands, world),
@@ -42,15 +45,14 @@ impl WriterLoop {
     }
 
     /// While the store refuses, only what has begun is tried: what room there is, is for that.
-    fn refuse_new_work(&mut self, commands: VecDeque<Box<Command>>) -> VecDeque<Box<Command>> {
+    fn probe_or_refuse(&mut self, commands: VecDeque<Box<Command>>) -> VecDeque<Box<Command>> {
         self.probe();
-        if !self.refusing {
-            return commands;
-        }
-        let (new, begun): (VecDeque<_>, VecDeque<_>) =
-            commands.into_iter().partition(|command| matches!(command.input, Input::Submit(_)));
-        new.into_iter().for_each(|command| command.answer(Err(self.why_refused)));
-        begun
+        if self.refusing { refuse_new_work(commands, self.why_refused) } else { commands }
+    }
+
+    fn tell_status(&self) {
+        self.status.set_figures(self.core.figures());
+        self.status.recovering.store(self.core.is_recovering(), Ordering::Relaxed);
     }
 
     /// Whoever is refused now is refused for their own row, or because nothing can be stored.
@@ -128,7 +130,7 @@ impl WriterLoop {
     /// Lets the world see what is now true: effects and answers in order, then whoever only waited for the commit.
     fn release(&mut self, outputs: Vec<Output>, commands: VecDeque<Box<Command>>, world: &World) {
         self.status.count_commit(commands.len());
-        self.status.set_figures(self.core.figures());
+        self.tell_status();
         let mut waiting = commands;
         world.release(outputs, &mut waiting);
         for command in waiting {
@@ -185,6 +187,14 @@ impl WriterLoop {
             tracing::warn!(error = %chain(&error), "the write-ahead log could not be restarted");
         }
     }
+}
+
+/// Refuses what is new; what has begun is left.
+fn refuse_new_work(commands: VecDeque<Box<Command>>, why: Trouble) -> VecDeque<Box<Command>> {
+    let (new, begun): (VecDeque<_>, VecDeque<_>) =
+        commands.into_iter().partition(|command| matches!(command.input, Input::Submit(_)));
+    new.into_iter().for_each(|command| command.answer(Err(why)));
+    begun
 }
 
 /// A try that stored nothing, or nobody knows what.

@@ -89,6 +89,10 @@ impl From<Trouble> for Oops {
                 Code::StorageUnavailable,
                 "the database refuses to store anything; nothing was stored",
             ),
+            Trouble::Recovering => Self::new(
+                Code::Overloaded,
+                "the gateway takes up its tasks one by one after early ends; nothing was stored; try again",
+            ),
             Trouble::Stopping => Self::new(Code::Overloaded, "the gateway is stopping; try again"),
         }
     }

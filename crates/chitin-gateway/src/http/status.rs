@@ -41,7 +41,7 @@ pub(crate) async fn status(State(face): State<Shared>) -> Answered {
         isolation: face.isolation.tier.to_owned(),
         layers: Layers {
             gateway: json!({
-                "state": if lives.safe_mode { "safe mode" } else { "ok" },
+                "state": if face.engine.status().is_recovering() { "safe mode" } else { "ok" },
                 "restarts": lives.restarts,
                 "last_end": lives.last_end,
                 "last_end_at": lives.last_end_at_ms.map(time::show),
@@ -78,7 +78,7 @@ pub(crate) async fn status(State(face): State<Shared>) -> Answered {
             cache: json!({ "state": "none" }),
             monitor: json!({ "state": "none" }),
         },
-        shedding: full || log_over || refusing.is_some(),
+        shedding: full || log_over || refusing.is_some() || face.engine.status().is_recovering(),
     };
     let text = serde_json::to_string(&view).map_err(|_| Oops::internal("a status that cannot be written"))?;
     Ok(answer(StatusCode::OK, text))

@@ -50,6 +50,7 @@ pub(super) fn attach(context: &Arc<Context>, key: AttemptKey, socket: StdUnixStr
 
 fn converse(context: &Arc<Context>, key: AttemptKey, socket: StdUnixStream, attach: bool) {
     let Some(wishes) = context.hub.get(key) else { return };
+    wishes.found.store(true, Ordering::SeqCst);
     let shared = Arc::clone(context);
     context.tasks.spawn(TaskKind::Attempt, async move {
         let over = tokio::select! {

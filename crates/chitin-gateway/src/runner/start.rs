@@ -89,9 +89,15 @@ pub(crate) fn spawn_workers(context: &Arc<Context>) -> io::Result<Vec<JoinHandle
         let context = Arc::clone(context);
         thread::Builder::new().name(format!("chitin-start-{number}")).spawn(move || {
             while let Some(job) = context.jobs.pop() {
-                match job {
+                let work = std::panic::AssertUnwindSafe(|| match job {
                     Job::Start(order) => start(&context, order),
                     Job::Recover { attempt, same_boot } => recover::recover(&context, attempt, same_boot),
+                });
+                if std::panic::catch_unwind(work).is_err() {
+                    // Nobody would take care of that attempt in this life; the next one finds it again.
+                    tracing::error!("a start or a recovery panicked; the gateway ends");
+                    crate::logs::flush();
+                    std::process::exit(70);
                 }
             }
         })

@@ -3,6 +3,7 @@
 //! Owns: how operations of the core's transaction become statements. Nothing here decides: guards in the SQL are
 //! assertions, and one that does not hold is [`StoreError::Fenced`].
 
+pub(crate) mod aside;
 pub(crate) mod boot;
 pub(crate) mod retain;
 pub(crate) mod settle;
