@@ -7,6 +7,7 @@
 //! Invariant: what [`Writer::open`] lets anyone read has been worked into the database file and synced.
 //! Invariant: an error is a *no* only when the transaction is known to be rolled back; see [`Verdict`].
 
+mod backup;
 mod ballast;
 pub mod bench;
 mod codes;
@@ -20,6 +21,7 @@ mod wal;
 mod write;
 mod writer;
 
+pub use backup::{Adopted, Copied, adopt, copy};
 pub use ballast::Ballast;
 pub use error::{NoReason, StoreError, Verdict};
 pub use open::StoreOptions;
