@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use crate::{GatewayError, chance};
+use crate::{GatewayError, chance, restore};
 
 /// A lock that is held this long is somebody's who stays.
 const LOCK_TRIES: u32 = 10;
@@ -26,6 +26,7 @@ pub(crate) mod names {
     pub(crate) const GATEWAY_PID: &str = "gateway.pid";
     pub(crate) const LOG: &str = "chitin.log";
     pub(crate) const SPOOL: &str = "spool";
+    pub(crate) const BACKUPS: &str = "backups.json";
 }
 
 /// An open data directory.
@@ -72,6 +73,7 @@ impl DataDir {
     pub(crate) fn furnish(&self) -> Result<(), GatewayError> {
         let fail = |step| move |source| GatewayError::DataDir { step, path: self.path.clone(), source };
         fs::set_permissions(&self.path, Permissions::from_mode(0o700)).map_err(fail("protect"))?;
+        restore::complete(&self.path).map_err(fail("complete a restore in"))?;
         let spool = self.join(names::SPOOL);
         DirBuilder::new().recursive(true).mode(0o700).create(spool).map_err(fail("create a folder in"))
     }

@@ -4,6 +4,7 @@
 //! or a problem with a stable code. Nothing in here decides what a task is or may do: that is the core's.
 
 mod accept;
+mod backup;
 mod body;
 mod control;
 mod guard;
@@ -56,6 +57,7 @@ pub(crate) struct Face {
     pub(crate) isolation: Isolation,
     pub(crate) budgets: Budgets,
     pub(crate) supervised: Arc<Supervised>,
+    pub(crate) backups: crate::backup::Source,
 }
 
 /// How process trees are kept together here, for the status page.
@@ -74,6 +76,8 @@ pub(crate) struct Budgets {
     pub(crate) body_kib: Arc<Semaphore>,
     /// A tenth of it that only small bodies may use: whoever sends large ones slowly keeps nobody else from submitting.
     pub(crate) small_body_kib: Arc<Semaphore>,
+    /// The one backup at a time: each holds the write-ahead log up.
+    pub(crate) backups: Arc<Semaphore>,
 }
 
 impl Budgets {
@@ -85,6 +89,7 @@ impl Budgets {
             watchers: Arc::new(Semaphore::new(permits(limits.watchers))),
             body_kib: Arc::new(Semaphore::new(permits(body_kib - body_kib / 10))),
             small_body_kib: Arc::new(Semaphore::new(permits(body_kib / 10))),
+            backups: Arc::new(Semaphore::new(1)),
         }
     }
 }
@@ -107,6 +112,7 @@ fn routes(face: Shared) -> Router {
         .route("/v1/queues", get(queues::list))
         .route("/v1/queues/{name}/pause", post(queues::pause))
         .route("/v1/queues/{name}/resume", post(queues::resume))
+        .route("/v1/backup", post(backup::post))
         .route("/v1/shutdown", post(shutdown::post))
         .with_state(face)
 }

@@ -12,6 +12,7 @@
 //! Invariant: the accept path and the health answers never wait for the data disk.
 //! Invariant: only the writer thread changes the database.
 
+mod backup;
 pub mod bench;
 mod chance;
 mod clock;
@@ -23,6 +24,7 @@ mod entrance;
 mod http;
 mod logs;
 mod readers;
+mod restore;
 mod runner;
 mod serve;
 mod spool;
@@ -33,12 +35,14 @@ mod waiters;
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use chitin_store::StoreError;
+use chitin_store::{StoreError, Verdict};
 
+pub use backup::{Backup, BackupError, Known, Stop, backup};
 pub use config::{Config, ConfigError};
 pub use entrance::{Entrance, own_program};
+pub use restore::{RestoreError, Restored, restore};
 pub use serve::run;
 pub use supervised::Inherited;
 
@@ -104,6 +108,25 @@ pub enum GatewayError {
     /// The database can be used, and what stands in it cannot be taken over.
     #[error("cannot take over what the database holds")]
     TakeOver(#[source] StoreError),
+    /// The database is damaged.
+    #[error("{}{}", engine::chain(damage), match newest {
+        Some(known) => format!(
+            ": the newest that is known is {}, taken {} with {} tasks; `chitin restore --data-dir {} {0}` does that and keeps what is there now",
+            known.path.display(), known.taken_at(), known.tasks, data_dir.display(),
+        ),
+        None => format!(
+            ": none is known here; `chitin restore --data-dir {} FILE` does that and keeps what is there now",
+            data_dir.display(),
+        ),
+    })]
+    Damaged {
+        /// What was found. Its text is in ours.
+        damage: Box<StoreError>,
+        /// The newest backup known.
+        newest: Option<Known>,
+        /// The data directory.
+        data_dir: PathBuf,
+    },
     /// `chitin-shim` is not where it belongs.
     #[error("{} is missing: chitin-shim belongs beside chitin; build the whole workspace", path.display())]
     NoShim {
@@ -137,6 +160,22 @@ pub enum ErrorKind {
 }
 
 impl GatewayError {
+    /// Damage is said with the way out of it.
+    pub(crate) fn or_damaged(self, data_dir: &Path) -> Self {
+        match self {
+            Self::Store(error) | Self::TakeOver(error @ StoreError::Sql { .. })
+                if error.verdict() == Verdict::Corrupt =>
+            {
+                Self::Damaged {
+                    damage: Box::new(error),
+                    newest: backup::newest(data_dir),
+                    data_dir: data_dir.to_owned(),
+                }
+            }
+            other => other,
+        }
+    }
+
     /// What kind of end that is.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
@@ -147,6 +186,7 @@ impl GatewayError {
             Self::DataDir { .. }
             | Self::Listen { .. }
             | Self::Store(_)
+            | Self::Damaged { .. }
             | Self::NoShim { .. }
             | Self::System { .. } => ErrorKind::Other,
         }

@@ -20,6 +20,7 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::backup;
 use crate::clock::Clock;
 use crate::data_dir::{DataDir, names};
 use crate::effects::World;
@@ -68,6 +69,7 @@ pub fn run(
     };
     let result = doors
         .and_then(|doors| Life::begin(&options, config, shim_binary, &data, doors, inherited))
+        .map_err(|error| error.or_damaged(data.path()))
         .and_then(|life| life.live(&data, ready));
     if let Err(error) = &result {
         tracing::error!(error = %chain(error), "the gateway ends");
@@ -142,7 +144,7 @@ impl Life {
         )?;
 
         let tier = tier(&instance);
-        let readers = Readers::new(database, store_options, limits.readers);
+        let readers = Readers::new(database, store_options.clone(), limits.readers);
         let spool = Spool::new(data.join(names::SPOOL));
         let hub = Arc::new(Hub::default());
         let jobs = Arc::new(Jobs::default());
@@ -168,6 +170,7 @@ impl Life {
             isolation: Isolation { tier: tier.name(), not_enforced: tier.not_enforced() },
             budgets: Budgets::new(&limits),
             supervised: Arc::clone(&supervised),
+            backups: backup::Source { data_dir: data.path().to_owned(), options: store_options },
         });
         let context = Arc::new(Context {
             engine: engine.clone(),

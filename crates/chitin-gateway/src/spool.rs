@@ -30,6 +30,10 @@ impl Spool {
         Self { root }
     }
 
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
     pub(crate) fn task(&self, id: TaskId) -> PathBuf {
         self.root.join(id.to_string())
     }

@@ -61,6 +61,11 @@ impl Tasks {
         self.live.get(kind as usize).map_or(0, |live| live.load(Ordering::Relaxed))
     }
 
+    /// Whether the gateway stops, for threads that cannot wait for it.
+    pub(crate) fn are_stopping(&self) -> bool {
+        *self.stop.borrow()
+    }
+
     /// Resolves when the gateway stops.
     pub(crate) async fn stopped(&self) {
         let mut stop = self.stop.clone();

@@ -88,8 +88,9 @@ pub fn copy(
 
 /// A connection to a file that is nothing yet: it is synced once, at the end, and thrown away if that is not reached.
 fn draft_of(draft: &Path) -> Result<Connection, StoreError> {
-    let flags =
-        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_EXRESCODE;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX
+        | OpenFlags::SQLITE_OPEN_EXRESCODE;
     let failed = |source| StoreError::Open { path: draft.to_owned(), step: "make", source };
     let conn = Connection::open_with_flags(draft, flags).map_err(failed)?;
     for (pragma, value) in [("journal_mode", "off"), ("synchronous", "off"), ("cache_size", "-1000")] {
@@ -153,8 +154,8 @@ pub fn adopt(path: &Path, named: &Path, options: &StoreOptions) -> Result<Adopte
     const STEP: &str = "adopt";
     let mut conn =
         open::connect(path, options, Role::Checkpointer).map_err(|error| error.or_damaged(named))?;
-    let schema = migrate::schema(&conn, named, migrate::MIGRATIONS.len())
-        .map_err(|error| error.or_damaged(named))?;
+    let schema =
+        migrate::schema(&conn, named, migrate::MIGRATIONS.len()).map_err(|error| error.or_damaged(named))?;
     if schema == 0 {
         return Err(StoreError::ForeignFile { path: named.to_owned(), found: 0 });
     }

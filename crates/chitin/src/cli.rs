@@ -6,8 +6,8 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    bench, cancel, completions, config, doctor, down, gateway, logs, ps, queues, result, retry, run, show,
-    status, submit, token, up, wait,
+    backup, bench, cancel, completions, config, doctor, down, gateway, logs, ps, queues, restore, result,
+    retry, run, show, status, submit, token, up, wait,
 };
 use crate::failure::Failure;
 use crate::paths::DataDir;
@@ -73,6 +73,8 @@ pub(crate) enum Command {
     Logs(logs::Logs),
     Cancel(cancel::Cancel),
     Retry(retry::Retry),
+    Backup(backup::Backup),
+    Restore(restore::Restore),
     Status(status::Status),
     Token(token::Token),
     Queues(queues::Queues),

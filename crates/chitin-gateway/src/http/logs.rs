@@ -24,7 +24,7 @@ use self::wire::Form;
 use super::pieces::{CutShort, Piece, Pieces};
 use super::problem::{Answered, Oops};
 use super::tasks::{query, unknown_parameter};
-use super::{Shared, lookup};
+use super::{Face, Shared, lookup};
 use crate::tasks::TaskKind;
 
 /// Pieces that may wait for a slow reader; the rest waits in the files.
@@ -62,6 +62,17 @@ pub(crate) async fn get(State(face): State<Shared>, Path(id): Path<String>, uri:
             format!("there is no attempt {attempt}; the newest is {newest}"),
         ));
     }
+    let number = wanted.attempt.unwrap_or(detail.row.attempt.0);
+    if let Some(attempt) = detail.attempts.iter().find(|row| row.attempt.0 == number)
+        && are_gone(&face, task, attempt).await
+    {
+        return Err(Oops::new(
+            Code::NotFound,
+            format!(
+                "the logs of attempt {number} are not here: they stood in files beside the database, which a backup does not hold"
+            ),
+        ));
+    }
     let place = Arc::clone(&face.budgets.watchers).try_acquire_owned().map_err(|_| {
         Oops::new(
             Code::Overloaded,
@@ -87,6 +98,15 @@ pub(crate) async fn get(State(face): State<Shared>, Path(id): Path<String>, uri:
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     Ok(response)
+}
+
+/// Whether kept logs are not where they belong: the store was restored from a backup, or the task was just deleted.
+async fn are_gone(face: &Face, task: TaskId, attempt: &AttemptRow) -> bool {
+    if attempt.outcome.is_none() || attempt.logs != KeptLogs::Files {
+        return false;
+    }
+    let folder = face.spool.attempt(task, attempt.attempt);
+    face.tasks.blocking(move || !folder.is_dir()).await.unwrap_or(false)
 }
 
 fn wanted(uri: &Uri) -> Result<Wanted, Oops> {
@@ -235,6 +255,8 @@ async fn drain(
             let (output, result) = stored.await.map_err(|_| CutShort)?;
             Source::stored(output.unwrap_or_default(), result.map(|result| result.body))
         }
+        // Of nothing it is not said that it was all.
+        (true, KeptLogs::Files) if are_gone(face, task, attempt).await => return Err(CutShort),
         (false, _) | (true, KeptLogs::Files) => Source::files(face.spool.attempt(task, attempt.attempt)),
     };
     let mut any = false;

@@ -4,11 +4,10 @@ use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{Request, StatusCode};
-use chitin_proto::http::Code;
 use serde::Deserialize;
 
 use super::guard::Caller;
-use super::problem::{Answered, Oops};
+use super::problem::Answered;
 use super::submit::json;
 use super::{Shared, accept, body};
 use crate::stop::Mode;
@@ -26,9 +25,7 @@ pub(crate) async fn post(
 ) -> Answered {
     let body = body::read_json(&face, request, 1_000).await?;
     let Shutdown { mode } = accept::parse(&body.bytes)?;
-    if !caller.0.starts_with("uid:") && caller.0 != "token:admin" {
-        return Err(Oops::new(Code::Forbidden, "only the owner may stop the gateway"));
-    }
+    caller.must_own("stop the gateway")?;
     let running = face.hub.len();
     tracing::info!(?mode, running, "asked to stop");
     face.stop.ask(mode);

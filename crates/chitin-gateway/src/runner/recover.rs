@@ -150,7 +150,12 @@ fn end_tree(context: &Context, key: AttemptKey, claim: &Claim) -> bool {
 }
 
 fn host_lost(context: &Arc<Context>, key: AttemptKey) {
-    lost(context, key, Outcome::HostLost, "the machine was restarted while it ran");
+    lost(
+        context,
+        key,
+        Outcome::HostLost,
+        "the machine was restarted while it ran, or a backup was restored that was taken while it ran",
+    );
 }
 
 fn lost(context: &Arc<Context>, key: AttemptKey, outcome: Outcome, error: &str) {

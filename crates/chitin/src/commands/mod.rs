@@ -1,6 +1,7 @@
 //! The commands, one file each. Each has its arguments, with examples for `--help`, and one function that does it and
 //! gives the exit code.
 
+pub(crate) mod backup;
 pub(crate) mod bench;
 pub(crate) mod cancel;
 pub(crate) mod completions;
@@ -11,6 +12,7 @@ pub(crate) mod gateway;
 pub(crate) mod logs;
 pub(crate) mod ps;
 pub(crate) mod queues;
+pub(crate) mod restore;
 pub(crate) mod result;
 pub(crate) mod retry;
 pub(crate) mod run;
@@ -42,6 +44,8 @@ pub(crate) fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::Logs(command) => logs::logs(&command, globals),
         Command::Cancel(command) => cancel::cancel(&command, globals),
         Command::Retry(command) => retry::retry(&command, globals),
+        Command::Backup(command) => backup::backup(&command, globals),
+        Command::Restore(command) => restore::restore(&command, globals),
         Command::Status(command) => status::status(&command, globals),
         Command::Token(command) => token::token(&command, globals),
         Command::Queues(command) => queues::queues(&command, globals),
