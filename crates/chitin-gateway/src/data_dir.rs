@@ -27,6 +27,7 @@ pub(crate) mod names {
     pub(crate) const LOG: &str = "chitin.log";
     pub(crate) const SPOOL: &str = "spool";
     pub(crate) const BACKUPS: &str = "backups.json";
+    pub(crate) const INSTANCE: &str = "instance";
 }
 
 /// An open data directory.
@@ -118,6 +119,23 @@ impl DataDir {
         for name in names {
             _ = fs::remove_file(self.path.join(name));
         }
+    }
+
+    /// Writes down under which name this store has its control groups, for whoever has to remove them when the store
+    /// itself cannot be read any more.
+    pub(crate) fn write_instance(&self, instance: &str) -> io::Result<()> {
+        let text = format!("{instance}\n");
+        match fs::read_to_string(self.join(names::INSTANCE)) {
+            Ok(there) if there == text => Ok(()),
+            _ => self.replace(names::INSTANCE, &text),
+        }
+    }
+
+    /// That name, if there is one.
+    pub(crate) fn instance(&self) -> Option<String> {
+        let text = fs::read_to_string(self.join(names::INSTANCE)).ok()?;
+        let name = text.trim();
+        (!name.is_empty() && name.bytes().all(|byte| byte.is_ascii_hexdigit())).then(|| name.to_owned())
     }
 
     /// Whole or not at all, and on disk.

@@ -118,6 +118,7 @@ enum Message {
 pub(crate) struct EngineStatus {
     figures: Mutex<Figures>,
     refusing: Mutex<Option<String>>,
+    damaged: Mutex<Option<String>>,
     log_bytes: AtomicU64,
     commits: AtomicU64,
     commands: AtomicU64,
@@ -133,6 +134,26 @@ impl EngineStatus {
     /// The store's last refusal, while it lasts.
     pub(crate) fn refusing(&self) -> Option<String> {
         self.refusing.lock().ok().and_then(|refusing| refusing.clone())
+    }
+
+    /// What a read found damaged in this life. A person has to restore a backup; until then no new work is taken into a
+    /// store that may not keep it.
+    pub(crate) fn damaged(&self) -> Option<String> {
+        self.damaged.lock().ok().and_then(|damaged| damaged.clone())
+    }
+
+    /// A read found damage: said once, and remembered.
+    pub(crate) fn set_damaged(&self, error: &StoreError) {
+        let what = chain(error);
+        if let Ok(mut damaged) = self.damaged.lock()
+            && damaged.is_none()
+        {
+            tracing::error!(
+                error = what,
+                "the database is damaged: no new work is taken; restore a backup with `chitin restore`"
+            );
+            *damaged = Some(what);
+        }
     }
 
     /// The size of the write-ahead log, and whether it is over its cap: submissions are refused meanwhile.

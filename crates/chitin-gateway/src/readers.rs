@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use chitin_store::{Reader, StoreError, StoreOptions};
+use chitin_store::{Reader, StoreError, StoreOptions, Verdict};
 use tokio::sync::Semaphore;
 
+use crate::engine::EngineStatus;
 use crate::tasks::Tasks;
 
 /// The pool.
@@ -18,14 +19,20 @@ pub(crate) struct Readers {
 struct Shared {
     database: PathBuf,
     options: StoreOptions,
+    status: Arc<EngineStatus>,
     idle: Mutex<Vec<Reader>>,
     permits: Arc<Semaphore>,
 }
 
 impl Readers {
-    pub(crate) fn new(database: PathBuf, options: StoreOptions, most: u64) -> Self {
+    pub(crate) fn new(
+        database: PathBuf,
+        options: StoreOptions,
+        most: u64,
+        status: Arc<EngineStatus>,
+    ) -> Self {
         let permits = Arc::new(Semaphore::new(usize::try_from(most).unwrap_or(1).max(1)));
-        Self { shared: Arc::new(Shared { database, options, idle: Mutex::default(), permits }) }
+        Self { shared: Arc::new(Shared { database, options, status, idle: Mutex::default(), permits }) }
     }
 
     /// Reads on this thread, which may block. For the few threads that start processes; each holds one connection at a
@@ -36,16 +43,24 @@ impl Readers {
     ) -> Result<T, StoreError> {
         let idle = self.shared.idle.lock().ok().and_then(|mut idle| idle.pop());
         let reader = match idle {
-            Some(reader) => reader,
-            None => Reader::open(&self.shared.database, &self.shared.options)?,
+            Some(reader) => Ok(reader),
+            None => Reader::open(&self.shared.database, &self.shared.options),
         };
-        let result = work(&reader);
-        if result.is_ok()
-            && let Ok(mut idle) = self.shared.idle.lock()
-        {
-            idle.push(reader);
+        let result = reader.and_then(|reader| work(&reader).map(|answer| (answer, reader)));
+        match result {
+            Ok((answer, reader)) => {
+                if let Ok(mut idle) = self.shared.idle.lock() {
+                    idle.push(reader);
+                }
+                Ok(answer)
+            }
+            Err(error) => {
+                if error.verdict() == Verdict::Corrupt {
+                    self.shared.status.set_damaged(&error);
+                }
+                Err(error)
+            }
         }
-        result
     }
 
     /// Reads off the async threads. `None`: the read panicked.

@@ -143,8 +143,10 @@ impl Life {
             Arc::clone(engine.status()),
         )?;
 
+        data.write_instance(&instance).map_err(system("write down the instance's name"))?;
         let tier = tier(&instance);
-        let readers = Readers::new(database, store_options.clone(), limits.readers);
+        let readers =
+            Readers::new(database, store_options.clone(), limits.readers, Arc::clone(engine.status()));
         let spool = Spool::new(data.join(names::SPOOL));
         let hub = Arc::new(Hub::default());
         let jobs = Arc::new(Jobs::default());

@@ -290,3 +290,72 @@ fn a_damaged_store_names_the_newest_backup_and_the_way_back() {
     gateway.up();
     assert_eq!(gateway.get(&format!("/v1/tasks/{id}/result")).with(200).body, b"kept\n");
 }
+
+/// A gateway with some megabytes of waiting tasks, most of which no connection has in its memory, and then no page of
+/// its database but the first as it was.
+fn damaged_while_it_serves() -> (Gateway, Vec<String>) {
+    let mut gateway = Gateway::start();
+    gateway.cli(&["backup", gateway.path("backup").to_str().unwrap()]).with(0);
+    let task = json!({"command": ["true"], "stdin": "x".repeat(30_000), "delay_s": 86_400});
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        let bulk = json!({"tasks": vec![task.clone(); 400]});
+        let accepted = gateway.post("/v1/tasks/bulk", &bulk).with(202).json();
+        ids.extend(accepted["ids"].as_array().unwrap().iter().map(|id| id.as_str().unwrap().to_owned()));
+    }
+    // The next life works the log off first.
+    gateway.down(&[]).with(0);
+    gateway.up();
+    let database = gateway.data.join("chitin.db");
+    let file = fs::OpenOptions::new().write(true).open(&database).unwrap();
+    let bytes = file.metadata().unwrap().len();
+    assert!(bytes > 20_000_000, "{bytes}");
+    for page in 1..bytes / 4_096 {
+        std::os::unix::fs::FileExt::write_all_at(&file, &[0xa5; 4_096], page * 4_096).unwrap();
+    }
+    (gateway, ids)
+}
+
+#[test]
+fn damage_that_a_read_meets_is_an_error_and_no_new_work_is_taken() {
+    let (mut gateway, ids) = damaged_while_it_serves();
+    assert_eq!(gateway.get(&format!("/v1/tasks/{}", ids[17])).problem().code, "storage-unavailable");
+    let status = gateway.get("/v1/status").with(200).json();
+    assert_eq!(status["layers"]["store"]["state"], "damaged", "{status}");
+    assert_eq!(status["shedding"], true);
+    let refused = gateway.post("/v1/tasks", &json!({"command": ["true"]})).problem();
+    assert_eq!((refused.status, refused.code.as_str()), (503, "storage-unavailable"));
+    assert!(refused.detail.contains("damaged"), "{refused:?}");
+    gateway.get("/healthz").with(200);
+    assert_eq!(gateway.get("/readyz").status, 503);
+    gateway.down(&[]).with(0);
+}
+
+#[test]
+fn damage_that_a_commit_meets_ends_the_process_and_its_successor_does_not_serve() {
+    let (mut gateway, ids) = damaged_while_it_serves();
+    let before = gateway.pid();
+    let mut answers = 0;
+    for id in &ids {
+        match gateway.try_post(&format!("/v1/tasks/{id}/cancel")) {
+            // Its page was still in the writer's memory.
+            Some(200) => answers += 1,
+            Some(503) | None => break,
+            Some(status) => panic!("{status}"),
+        }
+    }
+    assert!(answers < ids.len(), "some page was not");
+    until("the log says why", || {
+        log(&gateway.data).contains("the database is damaged; the gateway ends").then_some(())
+    });
+    until("the successor says why", || {
+        log(&gateway.data).contains("the newest that is known is").then_some(())
+    });
+    assert!(!Path::new(&format!("/proc/{before}")).exists());
+    gateway.terminate();
+    gateway.cli(&["restore", gateway.path("backup").to_str().unwrap()]).with(0);
+    // Of the damaged store no control group is left, though it cannot say its name any more.
+    assert_eq!(traces::groups(&gateway.data), Vec::<PathBuf>::new());
+    gateway.up();
+    gateway.submit(&["true"]);
+}

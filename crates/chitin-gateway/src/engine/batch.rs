@@ -221,7 +221,11 @@ fn trouble(error: &StoreError) -> Trouble {
 
 /// What the disk holds is not known. Answering on would be guessing: the next life reads what is there.
 fn die(error: &StoreError) -> ! {
-    tracing::error!(error = %chain(error), "the end of a commit is unknown; the gateway ends, so that its successor reads what is true");
+    let why = match error.verdict() {
+        Verdict::Corrupt => "the database is damaged; the gateway ends, and its successor looks at all of it",
+        _ => "the end of a commit is unknown; the gateway ends, so that its successor reads what is true",
+    };
+    tracing::error!(error = %chain(error), "{why}");
     crate::logs::flush();
     std::process::exit(70)
 }

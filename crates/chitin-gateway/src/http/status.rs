@@ -18,15 +18,17 @@ pub(crate) async fn healthz() -> Answered {
 
 /// The store is open and takes commits.
 pub(crate) async fn readyz(State(face): State<Shared>) -> Answered {
-    match face.engine.status().refusing() {
+    let status = face.engine.status();
+    match status.refusing().or_else(|| status.damaged()) {
         None => Ok(answer(StatusCode::OK, "{\"status\":\"ready\"}".to_owned())),
-        Some(_) => Err(Oops::new(Code::StorageUnavailable, "the store refuses commits at the moment")),
+        Some(_) => Err(Oops::new(Code::StorageUnavailable, "the store takes no new work at the moment")),
     }
 }
 
 pub(crate) async fn status(State(face): State<Shared>) -> Answered {
     let figures = face.engine.status().figures();
     let refusing = face.engine.status().refusing();
+    let damaged = face.engine.status().damaged();
     let (log_bytes, log_over) = face.engine.status().log();
     let (commits, commands) = face.engine.status().commits();
     let limits = &face.limits;
@@ -66,8 +68,12 @@ pub(crate) async fn status(State(face): State<Shared>) -> Answered {
                 "not_enforced": face.isolation.not_enforced,
             }),
             store: json!({
-                "state": if refusing.is_some() { "refusing" } else { "ok" },
-                "reason": refusing,
+                "state": match (&damaged, &refusing) {
+                    (Some(_), _) => "damaged",
+                    (None, Some(_)) => "refusing",
+                    (None, None) => "ok",
+                },
+                "reason": damaged.as_ref().or(refusing.as_ref()),
                 "commits": commits,
                 "commands": commands,
                 "log_bytes": log_bytes,
@@ -78,7 +84,11 @@ pub(crate) async fn status(State(face): State<Shared>) -> Answered {
             cache: json!({ "state": "none" }),
             monitor: json!({ "state": "none" }),
         },
-        shedding: full || log_over || refusing.is_some() || face.engine.status().is_recovering(),
+        shedding: full
+            || log_over
+            || refusing.is_some()
+            || damaged.is_some()
+            || face.engine.status().is_recovering(),
     };
     let text = serde_json::to_string(&view).map_err(|_| Oops::internal("a status that cannot be written"))?;
     Ok(answer(StatusCode::OK, text))

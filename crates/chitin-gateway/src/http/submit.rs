@@ -81,6 +81,12 @@ async fn submit(
     key: Option<SubmissionKey>,
     budget: Option<OwnedSemaphorePermit>,
 ) -> Result<(Vec<chitin_core::TaskId>, TaskState, bool), Oops> {
+    if face.engine.status().damaged().is_some() {
+        return Err(Oops::new(
+            Code::StorageUnavailable,
+            "the database is damaged, and no new work is taken until a backup is restored; see chitin status",
+        ));
+    }
     if let (bytes, true) = face.engine.status().log() {
         return Err(Oops::new(
             Code::Overloaded,

@@ -321,6 +321,22 @@ impl Gateway {
         self.tcp(&Request::post(path, body))
     }
 
+    /// POST over TCP, with the token, to a gateway that may end meanwhile: the status, if there was an answer.
+    pub(crate) fn try_post(&self, path: &str) -> Option<u16> {
+        let token = fs::read_to_string(self.data.join("admin.token")).unwrap();
+        let mut stream = std::net::TcpStream::connect(self.address.unwrap()).ok()?;
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+            self.address.unwrap(),
+            token.trim()
+        );
+        stream.write_all(head.as_bytes()).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        String::from_utf8_lossy(&answer).split(' ').nth(1)?.parse().ok()
+    }
+
     /// Over TCP, with the token.
     pub(crate) fn tcp(&self, request: &Request) -> Answer {
         let token = fs::read_to_string(self.data.join("admin.token")).unwrap();
