@@ -19,6 +19,7 @@ use std::sync::{Arc, Condvar, Mutex};
 
 use chitin_core::{AttemptKey, AttemptNo, Seq, StartOrder};
 use chitin_shim::groups::Tier;
+use chitin_shim::start::ForkServer;
 use tokio::sync::Notify;
 
 use crate::clock::Clock;
@@ -42,7 +43,7 @@ pub(crate) struct Context {
     pub(crate) clock: Clock,
     pub(crate) tier: Tier,
     pub(crate) instance: String,
-    pub(crate) shim_binary: std::path::PathBuf,
+    pub(crate) shims: ForkServer,
     pub(crate) base_env: BaseEnv,
     pub(crate) limits: chitin_core::Limits,
     pub(crate) epoch: u64,

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use chitin_core::{Dispatch, Input, Pace};
 use chitin_shim::groups::Tier;
+use chitin_shim::start::ForkServer;
 use chitin_store::{
     Ballast, Commit, NoReason, Reader, SpoolVerdict, StoreError, StoreOptions, TokenRow, Verdict, Writer,
 };
@@ -174,6 +175,7 @@ impl Life {
             supervised: Arc::clone(&supervised),
             backups: backup::Source { data_dir: data.path().to_owned(), options: store_options },
         });
+        let shims = ForkServer::new(shim_binary, spool.longest_attempt());
         let context = Arc::new(Context {
             engine: engine.clone(),
             hub,
@@ -184,7 +186,7 @@ impl Life {
             clock,
             tier,
             instance,
-            shim_binary,
+            shims,
             base_env: BaseEnv::of_gateway(),
             limits,
             epoch,
@@ -256,6 +258,7 @@ impl Life {
         for worker in workers {
             _ = worker.join();
         }
+        context.shims.close();
         drop(checkpoints);
         // A shim that was just started makes its group inside the instance's in a moment: it must find that one.
         if context.hub.len() == 0 {

@@ -42,6 +42,11 @@ impl Spool {
         self.task(id).join(attempt.0.to_string())
     }
 
+    /// The length in bytes of the longest path of an attempt's folder.
+    pub(crate) fn longest_attempt(&self) -> usize {
+        self.attempt(TaskId([u8::MAX; 16]), AttemptNo(u32::MAX)).as_os_str().len()
+    }
+
     /// Makes an attempt's folder. Only the gateway ever does, so a straggling shim of a swept attempt finds nothing.
     pub(crate) fn make(&self, id: TaskId, attempt: AttemptNo) -> io::Result<PathBuf> {
         let folder = self.attempt(id, attempt);

@@ -53,7 +53,7 @@ fn attempt(shim: &Path, order: &Order, cancel: bool, during: impl FnOnce(u32)) {
         decode_frame::<FromShim>(&line).unwrap()
     };
     assert!(matches!(next(&mut socket), FromShim::Started { .. }));
-    during(spawned.pid);
+    during(spawned.pid.unwrap());
     if cancel {
         socket.get_mut().write_all(&encode_frame(&ToShim::Cancel).unwrap()).unwrap();
     }

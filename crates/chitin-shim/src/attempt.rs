@@ -7,7 +7,6 @@
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
@@ -17,7 +16,9 @@ use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::stat::{Mode, fchmod};
 use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout, setsid};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with};
 
 use crate::child::{self, OomScore};
 use crate::claim::{Claimed, claim};
@@ -52,16 +53,32 @@ pub(crate) enum EarlyError {
     Claim(#[source] io::Error),
 }
 
-/// What the gateway gave on descriptors 0, 1 and 2, moved out of the command's way.
-struct Given {
-    order: Order,
-    gateway: UnixStream,
-    stdin: OwnedFd,
+/// What the gateway gave.
+pub(crate) struct Given {
+    /// The sealed memory file.
+    pub(crate) order: File,
+    /// The other end is the gateway's.
+    pub(crate) gateway: UnixStream,
+    /// The command's standard input.
+    pub(crate) stdin: OwnedFd,
 }
 
-/// Runs one attempt to its end.
-pub(crate) fn run(spool_dir: &Path) -> Result<(), EarlyError> {
-    let Given { order, gateway, stdin } = take_descriptors()?;
+/// Lives one attempt to its end; false if that came before its claim.
+pub(crate) fn live(spool_dir: &Path, given: Result<Given, EarlyError>, oom_score: OomScore) -> bool {
+    let ended = given.and_then(|given| run(spool_dir, given, oom_score));
+    if let Err(e) = &ended
+        // A folder that is gone was swept: nobody is waiting for a word.
+        && let Ok(spool) = Spool::open(spool_dir)
+    {
+        let cause = std::error::Error::source(e).map_or_else(String::new, |s| format!(": {s}"));
+        spool.log(&format!("not started: {e}{cause}"));
+    }
+    ended.is_ok()
+}
+
+fn run(spool_dir: &Path, given: Given, oom_score: OomScore) -> Result<(), EarlyError> {
+    let Given { order, gateway, stdin } = given;
+    let order = read_order(order)?;
     let signals = prepare_process().map_err(EarlyError::Process)?;
     let spool = Spool::open(spool_dir).map_err(EarlyError::Spool)?;
     let mut gateway = Conn::new(BORN_WITH, gateway).map_err(EarlyError::Descriptors)?;
@@ -88,7 +105,7 @@ pub(crate) fn run(spool_dir: &Path) -> Result<(), EarlyError> {
         spool,
         order,
     };
-    let first = match start(&mut shim, &stdin) {
+    let first = match start(&mut shim, &stdin, oom_score) {
         Ok(()) => {
             let started = shim.started();
             let told = started.is_none_or(|s| shim.conns.iter_mut().all(|c| c.send(&s).is_ok()));
@@ -110,7 +127,7 @@ pub(crate) fn run(spool_dir: &Path) -> Result<(), EarlyError> {
     Ok(())
 }
 
-fn start(shim: &mut Shim, stdin: &OwnedFd) -> Result<(), NotStarted> {
+fn start(shim: &mut Shim, stdin: &OwnedFd, oom_score: OomScore) -> Result<(), NotStarted> {
     let draft = report::reserve(&shim.spool);
     shim.draft = Some(draft.map_err(|e| child::machinery("cannot reserve the exit record", &e))?);
     let listener = listen(&shim.spool);
@@ -119,7 +136,6 @@ fn start(shim: &mut Shim, stdin: &OwnedFd) -> Result<(), NotStarted> {
         .map_err(|e| child::machinery(&e.to_string(), e.source_error()))?;
     shim.memory = MemoryWatch::new(clock::now_ms(), &shim.order.isolation, &shim.order.limits, &shim.groups);
     failpoint!("shim.start.before");
-    let oom_score = if protect_shim() { OomScore::Reset } else { OomScore::Keep };
     let running = child::start(&shim.order, &shim.spool, &shim.groups, stdin, oom_score)?;
     failpoint!("shim.start.after");
     shim.groups.close_doors();
@@ -134,15 +150,17 @@ fn start(shim: &mut Shim, stdin: &OwnedFd) -> Result<(), NotStarted> {
     Ok(())
 }
 
-/// Makes the kernel prefer others to this process; whether the command would inherit it.
-fn protect_shim() -> bool {
+/// Makes the kernel prefer others to this process and its copies; what the command has to undo.
+pub(crate) fn protect() -> OomScore {
     let file = "/proc/self/oom_score_adj";
-    fs::write(file, limits::SHIM_OOM_SCORE_ADJ).is_ok()
+    let protected = fs::write(file, limits::SHIM_OOM_SCORE_ADJ).is_ok()
         // Not allowed: but whoever started us may have been protected.
-        || fs::read(file).is_ok_and(|score| score.starts_with(b"-"))
+        || fs::read(file).is_ok_and(|score| score.starts_with(b"-"));
+    if protected { OomScore::Reset } else { OomScore::Keep }
 }
 
-fn take_descriptors() -> Result<Given, EarlyError> {
+/// Takes what an executed shim is born with from descriptors 0, 1 and 2, out of the command's way.
+pub(crate) fn take_descriptors() -> Result<Given, EarlyError> {
     let descriptors = EarlyError::Descriptors;
     let order = io::stdin().as_fd().try_clone_to_owned().map_err(descriptors)?;
     let gateway = io::stdout().as_fd().try_clone_to_owned().map_err(descriptors)?;
@@ -150,9 +168,13 @@ fn take_descriptors() -> Result<Given, EarlyError> {
     let null = File::options().read(true).write(true).open("/dev/null").map_err(descriptors)?;
     let parked = dup2_stdin(&null).and_then(|()| dup2_stdout(&null)).and_then(|()| dup2_stderr(&null));
     parked.map_err(|e| descriptors(e.into()))?;
+    Ok(Given { order: order.into(), gateway: gateway.into(), stdin })
+}
+
+fn read_order(file: File) -> Result<Order, EarlyError> {
     let mut bytes = Vec::with_capacity(limits::READ_BUFFER_BYTES / 4);
-    File::from(order).take(limits::ORDER_BYTES).read_to_end(&mut bytes).map_err(EarlyError::Read)?;
-    Ok(Given { order: Order::decode(&bytes)?, gateway: UnixStream::from(gateway), stdin })
+    file.take(limits::ORDER_BYTES).read_to_end(&mut bytes).map_err(EarlyError::Read)?;
+    Ok(Order::decode(&bytes)?)
 }
 
 /// A session of its own, every orphan of the tree as its child, and no signal but frames that ends it: all are
@@ -168,11 +190,12 @@ fn prepare_process() -> nix::Result<SignalFd> {
     SignalFd::with_flags(&children, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
 }
 
-/// Listens for later gateways, and for the command's own words.
+/// Listens for later gateways, and for the command's own words. The mode is there before the name is.
 fn listen(spool: &Spool) -> io::Result<UnixListener> {
-    let path = spool.at(names::SOCKET);
-    let listener = UnixListener::bind(&path)?;
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    fchmod(&socket, Mode::S_IRUSR | Mode::S_IWUSR)?;
+    bind(&socket, &SocketAddrUnix::new(spool.at(names::SOCKET))?)?;
+    rustix::net::listen(&socket, limits::BACKLOG)?;
+    Ok(socket.into())
 }

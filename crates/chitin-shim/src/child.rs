@@ -1,5 +1,6 @@
-//! From the order to a running command: everything is made ready before the `fork`, so that the child only joins its
-//! groups, arranges three descriptors and executes, or says over a pipe which step failed.
+//! From the order to a running command: everything is made ready beforehand, so that the child, which shares the shim's
+//! memory until then, only joins its groups, arranges three descriptors and executes, or leaves word which step failed.
+//! It allocates nothing.
 
 use std::convert::Infallible;
 use std::ffi::CString;
@@ -11,14 +12,14 @@ use std::path::PathBuf;
 use chitin_proto::shim::{Isolation, NotStarted, Order, StartStep, names};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, open};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl::set_pdeathsig;
-use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::stat::{Mode, fstatat};
-use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, execve, fchdir, getppid, setpgid, write};
+use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, fchdir, getppid, setpgid, write};
 
 use crate::groups::Groups;
 use crate::spool::Spool;
+use crate::sys::{Sharing, Strings};
 use crate::{limits, sys};
 
 /// A command that runs, and where its output comes from.
@@ -43,8 +44,8 @@ pub(crate) enum OomScore {
 struct Program {
     name: String,
     candidates: Vec<CString>,
-    argv: Vec<CString>,
-    envp: Vec<CString>,
+    argv: Strings,
+    envp: Strings,
 }
 
 /// A step of the start that failed, with the error behind it.
@@ -75,9 +76,9 @@ pub(crate) fn start(
         let (reader, end) = io::pipe().map_err(pipe)?;
         (Some(reader), end)
     };
-    let (trouble, trouble_end) = io::pipe().map_err(pipe)?;
     let shim = Pid::this();
-    let pid = sys::fork_child(|| {
+    let mut trouble = None;
+    let mut child = || {
         let steps = || -> Result<Infallible, Trouble> {
             for mut door in groups.doors() {
                 door.write_all(b"0").map_err(|e| Trouble::Join(raw(&e)))?;
@@ -89,7 +90,7 @@ pub(crate) fn start(
                 }
             }
             if oom_score == OomScore::Reset {
-                let _ = std::fs::write("/proc/self/oom_score_adj", b"0");
+                reset_oom_score();
             }
             setpgid(Pid::from_raw(0), Pid::from_raw(0)).map_err(Trouble::Arrange)?;
             fchdir(&directory).map_err(Trouble::Directory)?;
@@ -98,26 +99,30 @@ pub(crate) fn start(
             dup2_stderr(&stderr_end).map_err(Trouble::Arrange)?;
             chitin_failpoints::failpoint!("shim.child.exec.before");
             sys::cloexec_from_3();
-            sys::default_signals();
             sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).map_err(Trouble::Arrange)?;
             Err(Trouble::Exec(execute(&program)))
         };
-        let trouble = match steps() {
-            Ok(never) => match never {},
-            Err(trouble) => trouble,
-        };
-        write(&trouble_end, &trouble.encode())?;
-        Err(Errno::ECANCELED)
-    })
-    .map_err(|e| machinery("cannot start a process", &e.into()))?;
-    drop((stdout_end, stderr_end, trouble_end));
-    match told(trouble, pid) {
+        trouble = steps().err();
+    };
+    let started = sys::spawn_sharing(&mut child, limits::EXEC_WAIT_S);
+    let (pid, trouble) = match started.map_err(|e| machinery("cannot start a process", &e.into()))? {
+        Sharing::Over(pid) => (pid, trouble),
+        Sharing::Killed(pid) => (pid, Some(Trouble::Silent(Errno::ETIMEDOUT))),
+    };
+    match trouble {
         None => Ok(Running { pid, stdout, stderr }),
         Some(trouble) => {
             // It is about to end, or was killed: reaped here, it is never taken for the command's end.
             let _ = nix::sys::wait::waitpid(pid, None);
             Err(trouble.explain(&program, &directory, order))
         }
+    }
+}
+
+/// The kernel's normal preference. That it may not be had is no reason not to run.
+fn reset_oom_score() {
+    if let Ok(file) = open(c"/proc/self/oom_score_adj", OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty()) {
+        let _ = write(&file, b"0");
     }
 }
 
@@ -166,7 +171,7 @@ fn program(order: &Order, spool: &Spool) -> Result<Program, NotStarted> {
     let path = order.env.iter().rev().find(|(key, _)| key == "PATH").map(|(_, v)| v.as_str());
     let candidates = candidates(&name, path.unwrap_or(limits::DEFAULT_PATH));
     let candidates = candidates.into_iter().map(|p| c(p, "PATH")).collect::<Result<_, _>>()?;
-    Ok(Program { name, candidates, argv, envp })
+    Ok(Program { name, candidates, argv: Strings::new(argv), envp: Strings::new(envp) })
 }
 
 /// Where a program may be, in the order of `PATH`; an empty entry is the working directory, as for a shell.
@@ -183,10 +188,9 @@ fn candidates(name: &str, path: &str) -> Vec<String> {
 fn execute(program: &Program) -> Errno {
     let mut worst = Errno::ENOENT;
     for candidate in &program.candidates {
-        let Err(e) = execve(candidate, &program.argv, &program.envp);
-        match e {
+        match sys::execute(candidate, &program.argv, &program.envp) {
             Errno::ENOENT | Errno::ENOTDIR => {}
-            Errno::EACCES => worst = e,
+            Errno::EACCES => worst = Errno::EACCES,
             other => return other,
         }
     }
@@ -204,34 +208,11 @@ enum Trouble {
     Directory(Errno),
     Arrange(Errno),
     Exec(Errno),
-    /// It ended, or did not get on, without a word.
+    /// It did not get on.
     Silent(Errno),
 }
 
 impl Trouble {
-    fn encode(self) -> [u8; 5] {
-        let (kind, errno) = match self {
-            Self::Join(e) => (0, e),
-            Self::Directory(e) => (1, e),
-            Self::Arrange(e) => (2, e),
-            Self::Exec(e) => (3, e),
-            Self::Silent(e) => (4, e),
-        };
-        let [a, b, c, d] = (errno as i32).to_le_bytes();
-        [kind, a, b, c, d]
-    }
-
-    fn decode([kind, a, b, c, d]: [u8; 5]) -> Self {
-        let errno = Errno::from_raw(i32::from_le_bytes([a, b, c, d]));
-        match kind {
-            0 => Self::Join(errno),
-            1 => Self::Directory(errno),
-            2 => Self::Arrange(errno),
-            3 => Self::Exec(errno),
-            _ => Self::Silent(errno),
-        }
-    }
-
     fn explain(self, program: &Program, directory: &impl AsFd, order: &Order) -> NotStarted {
         match self {
             Self::Join(e) => machinery("the command cannot join its group", &e.into()),
@@ -240,21 +221,6 @@ impl Trouble {
             Self::Silent(e) => machinery("the command's process ended before it ran", &e.into()),
             Self::Exec(e) => not_executed(program, directory, e),
         }
-    }
-}
-
-/// What the child tells; `None`: the pipe was closed by a successful `execve`.
-fn told(mut trouble: PipeReader, pid: Pid) -> Option<Trouble> {
-    let ready =
-        poll(&mut [PollFd::new(trouble.as_fd(), PollFlags::POLLIN)], PollTimeout::from(limits::EXEC_WAIT_MS));
-    if ready == Ok(0) {
-        let _ = kill(pid, Signal::SIGKILL);
-        return Some(Trouble::Silent(Errno::ETIMEDOUT));
-    }
-    let mut bytes = [0; 5];
-    match trouble.read_exact(&mut bytes) {
-        Ok(()) => Some(Trouble::decode(bytes)),
-        Err(_) => None,
     }
 }
 
@@ -315,17 +281,5 @@ mod tests {
         assert_eq!(candidates("./ls", "/bin"), ["./ls"]);
         assert_eq!(candidates("a/b", "/bin"), ["a/b"]);
         assert_eq!(candidates("", "/bin"), [""]);
-    }
-
-    #[test]
-    fn troubles_travel() {
-        for (kind, trouble) in [Trouble::Join(Errno::EBUSY), Trouble::Exec(Errno::ENOEXEC)].iter().enumerate()
-        {
-            let back = Trouble::decode(trouble.encode());
-            match (kind, back) {
-                (0, Trouble::Join(Errno::EBUSY)) | (1, Trouble::Exec(Errno::ENOEXEC)) => {}
-                other => panic!("{other:?}"),
-            }
-        }
     }
 }

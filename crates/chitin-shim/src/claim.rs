@@ -1,11 +1,12 @@
 //! The claim: the one moment that decides who owns an attempt. A shim links a locked file to the claim's name before
 //! it starts anything; a recovering gateway that finds no claim links a void one. Whoever comes second obeys.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Write};
 
 use chitin_failpoints::{failpoint, planted};
 use chitin_proto::shim::{Claim, ClaimedBy, Order, PROTOCOL_VERSION, names};
+use nix::fcntl::OFlag;
 
 use crate::proc;
 use crate::spool::Spool;
@@ -30,16 +31,16 @@ pub(crate) fn claim(spool: &Spool, order: &Order) -> io::Result<Claimed> {
         boot_id: order.boot_id.clone(),
         shim: Some(ClaimedBy { pid, start_ticks: stat.start_ticks, isolation: order.isolation.clone() }),
     };
-    let draft = spool.at(&format!("claim.{pid}"));
-    let mut file = File::options().write(true).create(true).truncate(true).open(&draft)?;
+    let draft = format!("claim.{pid}");
+    let mut file = spool.open_file(&draft, OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC)?;
     file.write_all(&serde_json::to_vec(&claim)?)?;
     file.try_lock().map_err(io::Error::from)?;
     failpoint!("shim.claim.link.before");
     if planted!("start-without-claim") {
         return Ok(Claimed::Ours(file));
     }
-    let linked = fs::hard_link(&draft, spool.at(&names::claim(&order.token)));
-    let _ = fs::remove_file(&draft);
+    let linked = spool.link(&draft, &names::claim(&order.token));
+    let _ = spool.remove_file(&draft);
     match linked {
         Ok(()) => Ok(Claimed::Ours(file)),
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(Claimed::Void),

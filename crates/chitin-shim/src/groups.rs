@@ -3,6 +3,7 @@
 
 mod detect;
 pub(crate) mod files;
+mod leaf;
 mod made;
 mod tier;
 

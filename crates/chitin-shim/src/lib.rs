@@ -10,6 +10,7 @@
 //! | the life cycle, pure | `machine` |
 //! | the loop that carries it out | `run`, `conn`, `output`, `memory`, `report` |
 //! | groups and trees | [`groups`], [`tree`], `proc` |
+//! | the process that shims are forked from | `fork_server`, `title` |
 //! | for the gateway: starting shims, finding them again | [`start`], [`recover`] |
 //! | for gateway and supervisor: what they were started with | [`inherited`] |
 //!
@@ -20,6 +21,7 @@ mod child;
 mod claim;
 mod clock;
 mod conn;
+mod fork_server;
 pub mod groups;
 pub mod inherited;
 mod limits;
@@ -33,32 +35,28 @@ mod run;
 mod spool;
 pub mod start;
 mod sys;
+mod title;
 pub mod tree;
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::ExitCode;
 
 /// The whole program: runs the attempt whose spool folder is given, with descriptors 0, 1 and 2 as a gateway gives
-/// them. To be called first in `main`: it closes every other descriptor.
-pub fn main(spool_dir: Option<OsString>) -> ExitCode {
+/// them; or serves forks. To be called first in `main`: it closes every other descriptor.
+pub fn main(argument: Option<OsString>) -> ExitCode {
     if io::stderr().is_terminal() {
         // Only a person starts it so; a gateway's descriptor 2 is the command's input.
         let _ = writeln!(io::stderr(), "chitin-shim is started by the gateway; see `chitin run --help`");
         return ExitCode::from(64);
     }
     sys::close_inherited();
-    let Some(spool_dir) = spool_dir.map(PathBuf::from) else { return ExitCode::from(64) };
-    match attempt::run(&spool_dir) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(e) => {
-            // A folder that is gone was swept: nobody is waiting for a word.
-            if let Ok(spool) = spool::Spool::open(&spool_dir) {
-                let cause = std::error::Error::source(&e).map_or_else(String::new, |s| format!(": {s}"));
-                spool.log(&format!("not started: {e}{cause}"));
-            }
-            ExitCode::FAILURE
-        }
+    sys::default_signals();
+    let Some(argument) = argument else { return ExitCode::from(64) };
+    if argument == fork_server::ARGUMENT {
+        return fork_server::serve();
     }
+    let lived = attempt::live(Path::new(&argument), attempt::take_descriptors(), attempt::protect());
+    if lived { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

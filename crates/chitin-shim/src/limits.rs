@@ -39,6 +39,9 @@ pub(crate) const FIRST_FRAME_MS: u64 = 5_000;
 /// Connections at once: one gateway, its successor, and two to spare; the rest wait in the backlog.
 pub(crate) const CONNECTIONS: usize = 4;
 
+/// Connections that may wait to be accepted: more than [`CONNECTIONS`] leaves to anybody with a reason to come.
+pub(crate) const BACKLOG: i32 = 128;
+
 /// The pause between two looks at the tree's memory where no group limits it, milliseconds. A scan costs about 20 µs a
 /// process; half a second at 1 GB/s is 500 MB, so this is best effort and reported as such.
 pub(crate) const MEMORY_POLL_MS: u64 = 500;
@@ -53,9 +56,16 @@ pub(crate) const OOM_LOOKS: u32 = 50;
 /// The pause between looks where the kernel offers no announcement (real-time kernels), milliseconds.
 pub(crate) const OOM_POLL_MS: u64 = 250;
 
-/// How long a child may take from `fork` to `exec`, milliseconds. Joining a group waits for the kernel's grace periods
-/// (tens of milliseconds); a program on a dead network disk would wait for ever.
-pub(crate) const EXEC_WAIT_MS: u16 = 30_000;
+/// How long a child may take from its first instruction to `exec`, seconds. Joining a group waits for the kernel's grace
+/// periods (tens of milliseconds); a program on a dead network disk would wait for ever.
+pub(crate) const EXEC_WAIT_S: u32 = 30;
+
+/// How long the fork server may take to answer, milliseconds: a fork of a megabyte takes a fraction of one. A machine that
+/// thrashes is given time; a server that is stopped must not keep attempts from starting for longer.
+pub(crate) const FORK_ANSWER_MS: u16 = 5_000;
+
+/// The longest path of a spool folder that the fork server takes, bytes: `PATH_MAX`, the longest one that exists.
+pub(crate) const PATH_BYTES: usize = 4_096;
 
 /// Ending what a dead shim left behind: total time, milliseconds.
 pub(crate) const TREE_END_MS: u64 = 5_000;

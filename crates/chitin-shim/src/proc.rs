@@ -27,8 +27,13 @@ impl Stat {
 
 /// Reads a small file of the kernel; `None` if it is gone.
 pub(crate) fn read_bounded(path: &Path) -> Option<Vec<u8>> {
+    read_all(File::open(path).ok()?)
+}
+
+/// The same of an open one.
+pub(crate) fn read_all(file: File) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(1024);
-    File::open(path).ok()?.take(limits::CONTROL_FILE_BYTES).read_to_end(&mut bytes).ok()?;
+    file.take(limits::CONTROL_FILE_BYTES).read_to_end(&mut bytes).ok()?;
     Some(bytes)
 }
 
@@ -36,11 +41,21 @@ fn read_text(path: &str) -> Option<String> {
     String::from_utf8(read_bounded(Path::new(path))?).ok()
 }
 
-/// `/proc/<pid>/stat`; the name in it may hold anything, so fields are counted from its last parenthesis.
+/// A few fields of `/proc/<pid>/stat`.
 pub(crate) fn stat(pid: u32) -> Option<Stat> {
-    let bytes = read_bounded(Path::new(&format!("/proc/{pid}/stat")))?;
+    parse_stat(&after_name(&pid.to_string())?)
+}
+
+/// `/proc/self/stat`, from the third field on.
+pub(crate) fn own_stat() -> Option<String> {
+    after_name("self")
+}
+
+/// `/proc/<process>/stat`; the name in it may hold anything, so fields are counted from its last parenthesis.
+fn after_name(process: &str) -> Option<String> {
+    let bytes = read_bounded(Path::new(&format!("/proc/{process}/stat")))?;
     let end = bytes.iter().rposition(|b| *b == b')')?;
-    parse_stat(std::str::from_utf8(bytes.get(end.checked_add(2)?..)?).ok()?)
+    Some(std::str::from_utf8(bytes.get(end.checked_add(2)?..)?).ok()?.to_owned())
 }
 
 fn parse_stat(after_name: &str) -> Option<Stat> {

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 
 use chitin_failpoints::{failpoint, planted};
 use chitin_proto::shim::{
@@ -114,8 +114,8 @@ fn blank(order: &Order, cause: Cause) -> ExitReport {
 
 /// The result file, if the command made one: a regular file, not a link to somebody else's, and never waited for.
 fn result(spool: &Spool, max_bytes: u64) -> io::Result<Option<ResultReport>> {
-    let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits();
-    let file = match File::options().read(true).custom_flags(flags).open(spool.at(names::RESULT)) {
+    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+    let file = match spool.open_file(names::RESULT, flags) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         other => other?,
     };
@@ -143,7 +143,8 @@ fn result(spool: &Spool, max_bytes: u64) -> io::Result<Option<ResultReport>> {
 
 /// The exit record's place, allocated before the command starts: a full disk cannot keep an attempt from ending.
 pub(crate) fn reserve(spool: &Spool) -> io::Result<File> {
-    let file = File::options().write(true).create_new(true).open(spool.at(names::EXIT_RECORD_DRAFT))?;
+    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL;
+    let file = spool.open_file(names::EXIT_RECORD_DRAFT, flags)?;
     let bytes = i64::try_from(EXIT_RECORD_BYTES).unwrap_or(i64::MAX);
     fallocate(&file, FallocateFlags::empty(), 0, bytes)?;
     Ok(file)
@@ -154,8 +155,7 @@ pub(crate) fn record(spool: &Spool, draft: &File, output: &Output, report: &Exit
     failpoint!("shim.record.before");
     output.sync(spool)?;
     if report.result.is_some() {
-        let flags = OFlag::O_NOFOLLOW.bits();
-        File::options().read(true).custom_flags(flags).open(spool.at(names::RESULT))?.sync_all()?;
+        spool.open_file(names::RESULT, OFlag::O_RDONLY | OFlag::O_NOFOLLOW)?.sync_all()?;
     }
     spool.sync()?;
     let record = encode_exit_record(report).map_err(io::Error::other)?;

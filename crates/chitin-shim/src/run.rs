@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, PipeReader, Read};
+use std::io::{self, PipeReader};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixListener;
 
@@ -11,6 +11,8 @@ use chitin_failpoints::{failpoint, planted};
 use chitin_proto::shim::{ExitReport, FromShim, Order, PROTOCOL_VERSION, names};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signalfd::SignalFd;
+use rustix::buffer::spare_capacity;
+use rustix::io::{Errno, read};
 
 use crate::child::Running;
 use crate::conn::{self, Conn, Heard};
@@ -60,6 +62,7 @@ pub(crate) struct Command {
     /// Its end, and when, on both clocks.
     ended: Option<(Exit, i64, u64)>,
     output: Output,
+    /// Memory that is never touched costs nothing: it is not cleared beforehand.
     buffer: Vec<u8>,
 }
 
@@ -77,7 +80,7 @@ impl Command {
             started_ms: clock::now_ms(),
             ended: None,
             output: Output::new(segment_bytes),
-            buffer: vec![0; limits::READ_BUFFER_BYTES],
+            buffer: Vec::with_capacity(limits::READ_BUFFER_BYTES),
         })
     }
 
@@ -91,19 +94,18 @@ impl Command {
     /// Reads once; whether there may be more right now.
     fn read(&mut self, spool: &Spool, which: Which) -> bool {
         let mut buffer = std::mem::take(&mut self.buffer);
-        let read = self.pipe(which).as_mut().map_or(Ok(0), |pipe| pipe.read(&mut buffer));
+        buffer.clear();
+        let read = self.pipe(which).as_ref().map_or(Ok(0), |p| read(p, spare_capacity(&mut buffer)));
         let more = match read {
             Ok(0) => {
                 *self.pipe(which) = None;
                 false
             }
-            Ok(read) => {
-                let bytes = buffer.get(..read).unwrap_or_default();
-                self.output.take(spool, clock::now_ms(), which, bytes);
+            Ok(_) => {
+                self.output.take(spool, clock::now_ms(), which, &buffer);
                 true
             }
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => false,
-            Err(e) => e.kind() == io::ErrorKind::Interrupted,
+            Err(e) => e == Errno::INTR,
         };
         self.buffer = buffer;
         more
@@ -335,6 +337,6 @@ impl Shim {
     /// What must not be found by anybody any more.
     fn leave(self) {
         failpoint!("shim.leave");
-        let _ = std::fs::remove_file(self.spool.at(names::SOCKET));
+        let _ = self.spool.remove_file(names::SOCKET);
     }
 }

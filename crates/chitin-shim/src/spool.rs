@@ -1,6 +1,6 @@
 //! The attempt's spool folder, held by a descriptor: a folder that was swept and made anew by somebody else is never
-//! written to. Names are resolved through `/proc/self/fd/<dir>/…`, which also keeps socket addresses short (a path in a
-//! `sockaddr_un` ends at 108 bytes).
+//! written to. Where a path is needed it leads through `/proc/self/fd/<dir>/…`, which also keeps socket addresses short
+//! (a path in a `sockaddr_un` ends at 108 bytes).
 
 use std::fs::File;
 use std::io;
@@ -8,8 +8,9 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use chitin_proto::shim::names;
-use nix::fcntl::{OFlag, open};
+use nix::fcntl::{AtFlags, OFlag, open, openat};
 use nix::sys::stat::Mode;
+use nix::unistd::{UnlinkatFlags, linkat, unlinkat};
 
 /// An open spool folder.
 pub(crate) struct Spool {
@@ -23,6 +24,22 @@ impl Spool {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let dir = open(path, flags, Mode::empty())?;
         Ok(Self { dir, path: std::path::absolute(path)? })
+    }
+
+    /// Opens a file inside.
+    pub(crate) fn open_file(&self, name: &str, flags: OFlag) -> io::Result<File> {
+        let mode = Mode::from_bits_truncate(0o666);
+        Ok(openat(&self.dir, name, flags | OFlag::O_CLOEXEC, mode)?.into())
+    }
+
+    /// Gives a file inside a second name; an error if that one is there.
+    pub(crate) fn link(&self, name: &str, second: &str) -> io::Result<()> {
+        Ok(linkat(&self.dir, name, &self.dir, second, AtFlags::empty())?)
+    }
+
+    /// Takes a file's name away.
+    pub(crate) fn remove_file(&self, name: &str) -> io::Result<()> {
+        Ok(unlinkat(&self.dir, name, UnlinkatFlags::NoRemoveDir)?)
     }
 
     /// A name inside, for this process only.

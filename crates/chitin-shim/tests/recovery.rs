@@ -35,7 +35,7 @@ fn a_swept_folder_is_never_made_again() {
     let gone = dir.path().join("gone");
     let shim = Path::new(env!("CARGO_BIN_EXE_chitin-shim"));
     let spawned = start::spawn(shim, &gone, &attempt.order, None).unwrap();
-    let mut gateway = common::Gateway::new(spawned.pid, spawned.socket);
+    let mut gateway = common::Gateway::new(spawned.pid.unwrap(), spawned.socket);
     assert_eq!(gateway.next(), None);
     gateway.wait();
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);

@@ -259,7 +259,7 @@ fn a_deep_spool_folder_is_no_trouble() {
     attempt.order.cwd = None;
     let shim = std::path::Path::new(env!("CARGO_BIN_EXE_chitin-shim"));
     let spawned = chitin_shim::start::spawn(shim, &deep, &attempt.order, None).unwrap();
-    let mut gateway = common::Gateway::new(spawned.pid, spawned.socket);
+    let mut gateway = common::Gateway::new(spawned.pid.unwrap(), spawned.socket);
     assert_eq!(gateway.ended().exit_code, Some(0));
     chitin_shim::recover::connect(&deep).unwrap();
     gateway.settle();

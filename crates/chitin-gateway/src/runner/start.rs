@@ -145,7 +145,7 @@ fn try_start(context: &Context, order: &StartOrder) -> Result<std::os::unix::net
     let (shim_order, stdin) = write_order(context, order, payload)?;
     let stdin = (!stdin.is_empty()).then_some(stdin.as_slice());
     failpoint!("start.spawn.before");
-    let spawned = chitin_shim::start::spawn(&context.shim_binary, &folder, &shim_order, stdin)?;
+    let spawned = context.shims.start(&folder, &shim_order, stdin)?;
     failpoint!("start.spawn.after");
     tracing::debug!(task.id = %key.id, attempt = key.attempt.0, shim.pid = spawned.pid, "a shim was started");
     Ok(spawned.socket)

@@ -19,14 +19,13 @@ pub(crate) fn read(group: &Path, file: &str) -> Option<String> {
     String::from_utf8(proc::read_bounded(&group.join(file))?).ok()
 }
 
-/// A file that holds one number.
-pub(crate) fn number(group: &Path, file: &str) -> Option<u64> {
-    read(group, file)?.trim().parse().ok()
+/// The text of a file that holds one number.
+pub(super) fn number(text: &str) -> Option<u64> {
+    text.trim().parse().ok()
 }
 
-/// A number in a file of lines `key number`.
-pub(crate) fn keyed(group: &Path, file: &str, key: &str) -> Option<u64> {
-    let text = read(group, file)?;
+/// A number in a text of lines `key number`.
+pub(super) fn keyed(text: &str, key: &str) -> Option<u64> {
     text.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok())
 }
 

@@ -1,15 +1,16 @@
 //! The groups of one attempt, made and removed by its shim. The command's process joins them itself, before it
 //! executes, so that not one instruction of it runs outside.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use chitin_proto::shim::{Isolation, ResourceLimits};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use super::files;
+use super::leaf::Leaf;
 
 /// The period of CPU bandwidth, microseconds: the kernel's default.
 const CPU_PERIOD_US: u64 = 100_000;
@@ -57,18 +58,18 @@ impl GroupError {
 #[derive(Debug)]
 enum Memory {
     Nowhere,
-    V1(PathBuf),
-    V2(PathBuf),
+    V1(Rc<Leaf>),
+    V2(Rc<Leaf>),
 }
 
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Groups {
-    made: Vec<PathBuf>,
+    made: Vec<Rc<Leaf>>,
     join: Vec<File>,
     memory: Memory,
     /// The version 2 group, with `cgroup.kill` and `cpu.stat`.
-    unified: Option<PathBuf>,
+    unified: Option<Rc<Leaf>>,
 }
 
 impl Groups {
@@ -94,54 +95,42 @@ impl Groups {
         match isolation {
             Isolation::Rlimit => {}
             Isolation::Cgroup2 { group } => {
-                self.add(group)?;
-                limit_v2(group, limits)?;
-                self.memory = Memory::V2(group.clone());
-                self.unified = Some(group.clone());
+                let group = self.add(group)?;
+                limit_v2(&group, limits)?;
+                self.memory = Memory::V2(Rc::clone(&group));
+                self.unified = Some(group);
             }
             Isolation::Cgroup1 { memory, pids, cpu, unified } => {
                 if let Some(group) = memory {
-                    self.add(group)?;
-                    self.memory = Memory::V1(group.clone());
+                    let group = self.add(group)?;
                     if let Some(bytes) = limits.memory_bytes {
-                        limit_memory_v1(group, bytes)?;
+                        limit_memory_v1(&group, bytes)?;
                     }
+                    self.memory = Memory::V1(group);
                 }
                 if let (Some(group), Some(max)) = (pids, limits.pids) {
-                    self.add(group)?;
-                    set(group, "pids.max", &max.to_string())?;
+                    set(&*self.add(group)?, "pids.max", &max.to_string())?;
                 }
                 if let (Some(group), Some(millis)) = (cpu, limits.cpu_millis) {
-                    self.add(group)?;
-                    set(group, "cpu.cfs_period_us", &CPU_PERIOD_US.to_string())?;
-                    set(group, "cpu.cfs_quota_us", &quota_us(millis).to_string())?;
+                    let group = self.add(group)?;
+                    set(&group, "cpu.cfs_period_us", &CPU_PERIOD_US.to_string())?;
+                    set(&group, "cpu.cfs_quota_us", &quota_us(millis).to_string())?;
                 }
                 if let Some(group) = unified {
-                    self.add(group)?;
-                    self.unified = Some(group.clone());
+                    self.unified = Some(self.add(group)?);
                 }
             }
         }
         Ok(())
     }
 
-    fn add(&mut self, group: &Path) -> Result<(), GroupError> {
+    fn add(&mut self, group: &Path) -> Result<Rc<Leaf>, GroupError> {
         let failed = |source| GroupError::Make { group: group.to_owned(), source };
-        match fs::create_dir(group) {
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-                // A leaf of the same name is from a start that died before its claim, or from another machine life:
-                // nothing in it is ours, and no counter of it may be taken for ours.
-                files::processes(group).into_iter().for_each(|pid| {
-                    crate::tree::kill_member(pid, group);
-                });
-                files::remove(group).and_then(|()| fs::create_dir(group)).map_err(failed)?;
-            }
-            other => other.map_err(failed)?,
-        }
-        self.made.push(group.to_owned());
-        let procs = File::options().write(true).open(group.join("cgroup.procs"));
+        let leaf = Rc::new(Leaf::make(group).map_err(failed)?);
+        self.made.push(Rc::clone(&leaf));
+        let procs = leaf.writer("cgroup.procs");
         self.join.push(procs.map_err(|source| GroupError::Join { group: group.to_owned(), source })?);
-        Ok(())
+        Ok(leaf)
     }
 
     /// Where a process writes `0` to join.
@@ -163,14 +152,14 @@ impl Groups {
     pub(crate) fn kill(&self) {
         if let Some(group) = &self.unified {
             // What this misses, the walk over the tree meets.
-            let _ = files::write(group, "cgroup.kill", "1");
+            let _ = group.write("cgroup.kill", "1");
         }
     }
 
     /// Lets a frozen tree hear signals.
     pub(crate) fn thaw(&self) {
         if let Some(group) = &self.unified {
-            let _ = files::write(group, "cgroup.freeze", "0");
+            let _ = group.write("cgroup.freeze", "0");
         }
     }
 
@@ -178,8 +167,8 @@ impl Groups {
     pub(crate) fn oom_kills(&self) -> u64 {
         match &self.memory {
             Memory::Nowhere => None,
-            Memory::V1(group) => files::keyed(group, "memory.oom_control", "oom_kill"),
-            Memory::V2(group) => files::keyed(group, "memory.events", "oom_kill"),
+            Memory::V1(group) => group.keyed("memory.oom_control", "oom_kill"),
+            Memory::V2(group) => group.keyed("memory.events", "oom_kill"),
         }
         .unwrap_or(0)
     }
@@ -189,9 +178,9 @@ impl Groups {
         let Memory::V1(group) = &self.memory else { return None };
         Some((|| {
             let event = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
-            let control = File::open(group.join("memory.oom_control"))?;
+            let control = group.reader("memory.oom_control")?;
             let line = format!("{} {}", event.as_raw_fd(), control.as_raw_fd());
-            files::write(group, "cgroup.event_control", &line)?;
+            group.write("cgroup.event_control", &line)?;
             Ok((event, control))
         })())
     }
@@ -200,31 +189,36 @@ impl Groups {
     pub(crate) fn peak_memory_bytes(&self) -> Option<u64> {
         match &self.memory {
             Memory::Nowhere => None,
-            Memory::V1(group) => files::number(group, "memory.max_usage_in_bytes"),
-            Memory::V2(group) => files::number(group, "memory.peak"),
+            Memory::V1(group) => group.number("memory.max_usage_in_bytes"),
+            Memory::V2(group) => group.number("memory.peak"),
         }
     }
 
     /// CPU time of everything that ever ran here, milliseconds.
     pub(crate) fn cpu_ms(&self) -> Option<u64> {
-        Some(files::keyed(self.unified.as_ref()?, "cpu.stat", "usage_usec")? / 1_000)
+        Some(self.unified.as_ref()?.keyed("cpu.stat", "usage_usec")? / 1_000)
     }
 
     /// Removes the groups; one that is still busy is left to the gateway's sweep.
     pub(crate) fn remove(&mut self) {
         self.join = Vec::new();
         for group in self.made.drain(..) {
-            let _ = files::remove(&group);
+            let _ = group.remove();
         }
     }
 }
 
-fn set(group: &Path, file: &'static str, value: &str) -> Result<(), GroupError> {
-    files::write(group, file, value).map_err(|source| GroupError::Limit {
-        group: group.to_owned(),
-        file,
-        source,
-    })
+fn set(group: &Leaf, file: &'static str, value: &str) -> Result<(), GroupError> {
+    let failed = |source| GroupError::Limit { group: group.path().to_owned(), file, source };
+    group.write(file, value).map_err(failed)
+}
+
+/// Sets what not every kernel has: a limit that says nothing there.
+fn set_if_there(group: &Leaf, file: &'static str, value: &str) -> Result<(), GroupError> {
+    match set(group, file, value) {
+        Err(GroupError::Limit { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
 }
 
 /// Thousandths of a core as microseconds a period; the kernel takes no less than 1 ms.
@@ -232,13 +226,11 @@ fn quota_us(cpu_millis: u64) -> u64 {
     cpu_millis.saturating_mul(CPU_PERIOD_US / 1_000).max(1_000)
 }
 
-fn limit_v2(group: &Path, limits: &ResourceLimits) -> Result<(), GroupError> {
+fn limit_v2(group: &Leaf, limits: &ResourceLimits) -> Result<(), GroupError> {
     if let Some(bytes) = limits.memory_bytes {
         set(group, "memory.max", &bytes.to_string())?;
         set(group, "memory.oom.group", "1")?;
-        if group.join("memory.swap.max").exists() {
-            set(group, "memory.swap.max", "0")?;
-        }
+        set_if_there(group, "memory.swap.max", "0")?;
     }
     if let Some(max) = limits.pids {
         set(group, "pids.max", &max.to_string())?;
@@ -250,10 +242,7 @@ fn limit_v2(group: &Path, limits: &ResourceLimits) -> Result<(), GroupError> {
 }
 
 /// Memory, and memory with swap where the kernel counts it: else the limit would only move the task to swap.
-fn limit_memory_v1(group: &Path, bytes: u64) -> Result<(), GroupError> {
+fn limit_memory_v1(group: &Leaf, bytes: u64) -> Result<(), GroupError> {
     set(group, "memory.limit_in_bytes", &bytes.to_string())?;
-    if group.join("memory.memsw.limit_in_bytes").exists() {
-        set(group, "memory.memsw.limit_in_bytes", &bytes.to_string())?;
-    }
-    Ok(())
+    set_if_there(group, "memory.memsw.limit_in_bytes", &bytes.to_string())
 }

@@ -135,7 +135,7 @@ impl Attempt {
         let shim = Path::new(env!("CARGO_BIN_EXE_chitin-shim"));
         let Spawned { pid, socket } =
             start::spawn(shim, self.path(), &self.order, self.stdin.as_deref()).unwrap();
-        Gateway::new(pid, socket)
+        Gateway::new(pid.unwrap(), socket)
     }
 
     /// Starts it and follows it to its settled end.

@@ -68,11 +68,12 @@ fn settle(plan: &Plan) -> Result<(), Failure> {
     plan.stop.check()
 }
 
-/// The gateway's first shim, once its command runs.
+/// The gateway's first shim, once its command runs: a child of its fork server.
 fn shim(plan: &Plan, gateway: u32) -> Result<u32, Failure> {
     let begun = clock::now();
     while begun.elapsed() < THERE {
-        if let Some((shim, _)) = child(gateway).and_then(|shim| Some((shim, child(shim)?))) {
+        let shim = child(gateway).and_then(child);
+        if let Some((shim, _)) = shim.and_then(|shim| Some((shim, child(shim)?))) {
             return Ok(shim);
         }
         plan.stop.check()?;
