@@ -148,7 +148,7 @@ impl Life {
         let tier = tier(&instance);
         let readers =
             Readers::new(database, store_options.clone(), limits.readers, Arc::clone(engine.status()));
-        let spool = Spool::new(data.join(names::SPOOL));
+        let spool = Spool::new(data.join(names::SPOOL), data.join(names::SPARES));
         let hub = Arc::new(Hub::default());
         let jobs = Arc::new(Jobs::default());
         let waiters = Arc::new(Waiters::default());

@@ -1,17 +1,23 @@
 //! The spool folders as the gateway sees them: makes one before a shim starts, removes it after the settlement was
-//! committed. A removal that is lost with the process is done by the next sweep.
+//! committed, or keeps it for another attempt (`spares`). A removal that is lost with the process is done by the next
+//! sweep.
+
+mod spares;
 
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use chitin_core::{AttemptNo, TaskId};
 use chitin_failpoints::failpoint;
 use chitin_proto::shim::names;
+
+use spares::Spares;
 
 /// Removals that may wait. What does not fit is left for the sweep.
 const WAITING_REMOVALS: usize = 10_000;
@@ -19,15 +25,24 @@ const WAITING_REMOVALS: usize = 10_000;
 /// attempt before. Each of them does so once.
 const MAKE_TRIES: u32 = 5;
 
+/// A shim that was told that its end is committed goes at once; its folder is looked at after that.
+const SHIM_GOES: Duration = Duration::from_millis(10);
+
 /// Where the folders are.
 #[derive(Debug, Clone)]
 pub(crate) struct Spool {
     root: PathBuf,
+    spares: Arc<Mutex<Spares>>,
 }
 
 impl Spool {
-    pub(crate) fn new(root: PathBuf) -> Self {
-        Self { root }
+    /// `spares` is a folder for emptied ones, on the same file system.
+    pub(crate) fn new(root: PathBuf, spares: PathBuf) -> Self {
+        Self { root, spares: Arc::new(Mutex::new(Spares::new(spares))) }
+    }
+
+    fn spares(&self) -> MutexGuard<'_, Spares> {
+        self.spares.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -50,6 +65,11 @@ impl Spool {
     /// Makes an attempt's folder. Only the gateway ever does, so a straggling shim of a swept attempt finds nothing.
     pub(crate) fn make(&self, id: TaskId, attempt: AttemptNo) -> io::Result<PathBuf> {
         let folder = self.attempt(id, attempt);
+        // Held until it is made: else the task's folder could be taken for a spare in between.
+        let mut spares = self.spares();
+        if attempt == AttemptNo(1) && spares.give(&self.task(id)) {
+            return Ok(folder);
+        }
         let mut tries = MAKE_TRIES;
         loop {
             tries -= 1;
@@ -82,6 +102,11 @@ impl Spool {
     fn carry_out(&self, removal: Removal) -> io::Result<()> {
         match removal {
             Removal::Task { id } => ignore_missing(fs::remove_dir_all(self.task(id))),
+            Removal::Attempt { id, attempt: AttemptNo(1), keep_logs: false }
+                if self.spares().take(&self.task(id)).unwrap_or(false) =>
+            {
+                Ok(())
+            }
             Removal::Attempt { id, attempt, keep_logs: false } => {
                 let folder = self.attempt(id, attempt);
                 ignore_missing(remove_flat(&folder))?;
@@ -148,12 +173,8 @@ impl Janitor {
     pub(crate) fn spawn(spool: Spool) -> io::Result<Self> {
         let (sender, removals) = sync_channel(WAITING_REMOVALS);
         let thread = thread::Builder::new().name("chitin-janitor".to_owned()).spawn(move || {
-            for removal in removals {
-                failpoint!("spool.remove.before");
-                if let Err(error) = spool.carry_out(removal) {
-                    tracing::warn!(%error, ?removal, "a spool folder could not be removed; the next sweep tries again");
-                }
-            }
+            clean(&spool, &removals);
+            spool.spares().clear();
         })?;
         Ok(Self { sender, thread: Arc::new(Mutex::new(Some(thread))) })
     }
@@ -168,5 +189,27 @@ impl Janitor {
     /// The thread, to be joined once every sender is gone.
     pub(crate) fn into_thread(self) -> Option<JoinHandle<()>> {
         self.thread.lock().ok().and_then(|mut thread| thread.take())
+    }
+}
+
+/// Carries removals out, each a little after it was asked for: its shim is told at the same moment, and a folder whose
+/// shim is gone may be kept.
+fn clean(spool: &Spool, removals: &Receiver<Removal>) {
+    let mut last = None;
+    loop {
+        let next = match last {
+            None => removals.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(_) => removals.recv_timeout(SHIM_GOES),
+        };
+        let ended = matches!(next, Err(RecvTimeoutError::Disconnected));
+        if let Some(removal) = std::mem::replace(&mut last, next.ok()) {
+            failpoint!("spool.remove.before");
+            if let Err(error) = spool.carry_out(removal) {
+                tracing::warn!(%error, ?removal, "a spool folder could not be removed; the next sweep tries again");
+            }
+        }
+        if ended {
+            return;
+        }
     }
 }

@@ -75,6 +75,18 @@ fn open_claim(spool_dir: &Path, token: &str) -> io::Result<Option<(File, Option<
     Ok(Some((file, claim)))
 }
 
+/// Whether a claim is one of a shim that is gone.
+///
+/// # Errors
+/// It cannot be read.
+pub fn is_over(claim: &Path) -> io::Result<bool> {
+    let mut file = File::open(claim)?;
+    let mut bytes = Vec::new();
+    (&mut file).take(crate::limits::CONTROL_FILE_BYTES).read_to_end(&mut bytes)?;
+    let claim = serde_json::from_slice::<Claim>(&bytes).ok();
+    Ok(claim.is_some_and(|claim| claim.shim.is_some()) && file.try_lock_shared().is_ok())
+}
+
 /// The exit record, if there is a whole one of this token.
 fn record(spool_dir: &Path, token: &str) -> io::Result<Option<ExitReport>> {
     let file = match File::open(spool_dir.join(names::EXIT_RECORD)) {

@@ -141,9 +141,10 @@ fn result(spool: &Spool, max_bytes: u64) -> io::Result<Option<ResultReport>> {
     Ok(Some(ResultReport { len, crc32: crc.finalize(), truncated: metadata.len() > len }))
 }
 
-/// The exit record's place, allocated before the command starts: a full disk cannot keep an attempt from ending.
+/// The exit record's place, allocated before the command starts: a full disk cannot keep an attempt from ending. A folder
+/// that served before brings one along.
 pub(crate) fn reserve(spool: &Spool) -> io::Result<File> {
-    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL;
+    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_NOFOLLOW;
     let file = spool.open_file(names::EXIT_RECORD_DRAFT, flags)?;
     let bytes = i64::try_from(EXIT_RECORD_BYTES).unwrap_or(i64::MAX);
     fallocate(&file, FallocateFlags::empty(), 0, bytes)?;
@@ -158,6 +159,7 @@ pub(crate) fn record(spool: &Spool, draft: &File, output: &Output, report: &Exit
         spool.open_file(names::RESULT, OFlag::O_RDONLY | OFlag::O_NOFOLLOW)?.sync_all()?;
     }
     spool.sync()?;
+    spool.sync_way()?;
     let record = encode_exit_record(report).map_err(io::Error::other)?;
     failpoint!("shim.record.write.before");
     draft.write_all_at(&record, 0)?;

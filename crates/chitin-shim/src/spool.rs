@@ -62,6 +62,16 @@ impl Spool {
 
     /// Makes names in the folder durable.
     pub(crate) fn sync(&self) -> io::Result<()> {
-        File::open(self.at("."))?.sync_all()
+        self.sync_folder(".")
+    }
+
+    /// Makes the way to the folder durable: its name in its task's, and that one's in the spool. It may have been moved.
+    pub(crate) fn sync_way(&self) -> io::Result<()> {
+        self.sync_folder("..")?;
+        self.sync_folder("../..")
+    }
+
+    fn sync_folder(&self, name: &str) -> io::Result<()> {
+        self.open_file(name, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?.sync_all()
     }
 }

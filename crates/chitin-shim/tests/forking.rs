@@ -1,5 +1,6 @@
 //! The fork server: shims that were forked look and live like shims that were executed, and neither its death nor its
 //! gateway's touches them.
+#![allow(clippy::unwrap_used, reason = "a test may; clippy sees no test in its helpers")]
 
 mod common;
 
