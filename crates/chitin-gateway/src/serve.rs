@@ -227,6 +227,9 @@ impl Life {
         data.write_pid(names::GATEWAY_PID).map_err(system("write the pid file"))?;
         let watch = supervised::begin_watch(&supervised).map_err(system("watch the supervisor"))?;
         runtime.block_on(async {
+            // Said before the first answer: who connects is heard by the sockets already, and whoever was answered knows
+            // that this life served.
+            supervised.ready();
             listeners.serve(&face);
             upkeep(&context, &janitor);
             tracing::info!(
@@ -237,7 +240,6 @@ impl Life {
                 "ready"
             );
             ready(&addresses);
-            supervised.ready();
             wait_for_stop(&face, &engine, signals).await;
             supervised.stopping();
             drop(watch);

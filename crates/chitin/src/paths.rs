@@ -57,7 +57,21 @@ impl DataDir {
 
     /// The process id of the gateway that wrote it last; it informs, the lock decides.
     pub(crate) fn gateway_pid(&self) -> Option<u32> {
-        std::fs::read_to_string(self.0.join("gateway.pid")).ok()?.trim().parse().ok()
+        self.pid("gateway.pid")
+    }
+
+    /// The same of the supervisor.
+    pub(crate) fn supervisor_pid(&self) -> Option<u32> {
+        self.pid("supervisor.pid")
+    }
+
+    fn pid(&self, name: &str) -> Option<u32> {
+        std::fs::read_to_string(self.0.join(name)).ok()?.trim().parse().ok()
+    }
+
+    /// What the supervisor holds locked.
+    pub(crate) fn supervisor_lock(&self) -> PathBuf {
+        self.0.join("supervisor.lock")
     }
 
     /// Asks the locks. Shared and given back at once, so that a gateway that starts meanwhile is hardly ever in the way,

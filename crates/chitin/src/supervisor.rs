@@ -15,6 +15,7 @@
 //! elsewhere, the sockets are held.
 
 pub(crate) mod adopted;
+pub(crate) mod asked;
 mod gateway;
 mod notify;
 mod restarts;

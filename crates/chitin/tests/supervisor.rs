@@ -189,6 +189,32 @@ fn a_supervisor_is_small() {
     assert!((1..2_000).contains(&kilobytes), "{kilobytes} kB:\n{rollup}");
 }
 
+#[test]
+fn a_gateway_that_never_serves_is_tried_on_and_can_be_stopped() {
+    let mut gateway = Gateway::start();
+    gateway.down(&[]);
+    let mut spoil = program("python3");
+    let script = "import sqlite3, sys\ndb = sqlite3.connect(sys.argv[1])\n\
+        assert db.execute(\"DELETE FROM counter WHERE name = 'epoch'\").rowcount == 1\ndb.commit()";
+    spoil.args(["-c", script]).arg(gateway.data.join("chitin.db"));
+    finish(spoil, None).with(0);
+
+    let up = gateway.command(&["up", "--listen", "none"]).spawn().unwrap();
+    until("it was tried in safe mode, too", || {
+        common::log(&gateway.data).contains("\"safe_mode\":true").then_some(())
+    });
+    // The sockets are held: whoever comes waits.
+    UnixStream::connect(gateway.data.join("chitin.sock")).unwrap();
+    let down = gateway.cli(&["down"]).with(0);
+    assert_eq!(down.out(), "stopped\n");
+    let said = format!("; its supervisor (pid {}) was asked to end it\n", up.id());
+    assert!(down.err.ends_with(&said), "{}", down.err);
+    let up = ended(up).with(0);
+    assert!(up.err.contains("chitin: cannot take over what the database holds: "), "{}", up.err);
+    assert!(!gateway.data.join("chitin.sock").exists());
+    assert_eq!(traces::processes(&gateway.data), []);
+}
+
 /// A service manager in miniature: opens the sockets, hands them over, and listens to what it is told.
 const MANAGER: &str = r#"
 import os, signal, socket, subprocess, sys

@@ -72,6 +72,11 @@ impl CallError {
             _ => None,
         }
     }
+
+    /// Whether nobody answered, for now or at all.
+    pub(crate) fn is_no_answer(&self) -> bool {
+        matches!(self, Self::Absent { .. } | Self::Busy { .. } | Self::Lost { .. } | Self::Late { .. })
+    }
 }
 
 impl From<CallError> for Failure {

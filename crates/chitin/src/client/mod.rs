@@ -27,7 +27,7 @@ use tokio::time::timeout;
 pub(crate) use answer::Answer;
 pub(crate) use error::CallError;
 pub(crate) use path::{Query, check_id, escape_segment};
-pub(crate) use patience::{FOLLOW, LOOK, Patience, SUBMIT, Step, backoff};
+pub(crate) use patience::{FOLLOW, LOOK, Patience, STOP, SUBMIT, Step, backoff};
 
 use crate::clock;
 use crate::failure::Failure;
@@ -47,19 +47,13 @@ pub(crate) struct Request {
     target: String,
     body: Bytes,
     key: Option<String>,
-    wait: Duration,
+    answer: Duration,
 }
 
 impl Request {
     /// Reads something.
     pub(crate) fn get(target: impl Into<String>) -> Self {
-        Self {
-            method: Method::GET,
-            target: target.into(),
-            body: Bytes::new(),
-            key: None,
-            wait: Duration::ZERO,
-        }
+        Self { method: Method::GET, target: target.into(), body: Bytes::new(), key: None, answer: ANSWER }
     }
 
     /// Asks for a change; an empty body is none.
@@ -77,7 +71,14 @@ impl Request {
     /// The gateway may take so much longer to answer.
     #[must_use]
     pub(crate) fn waits(mut self, wait: Duration) -> Self {
-        self.wait = wait;
+        self.answer += wait;
+        self
+    }
+
+    /// The answer is waited for so long, and no longer.
+    #[must_use]
+    pub(crate) fn within(mut self, answer: Duration) -> Self {
+        self.answer = answer;
         self
     }
 }
@@ -137,8 +138,8 @@ impl Client {
     /// Sends once.
     pub(crate) async fn once(&self, request: &Request) -> Result<Answer, CallError> {
         let stream = self.connect().await?;
-        let deadline = ANSWER + request.wait;
-        timeout(deadline, send(stream, request)).await.unwrap_or(Err(CallError::Late { after: deadline }))
+        let after = request.answer;
+        timeout(after, send(stream, request)).await.unwrap_or(Err(CallError::Late { after }))
     }
 
     async fn connect(&self) -> Result<UnixStream, CallError> {

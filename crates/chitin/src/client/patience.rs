@@ -17,6 +17,8 @@ pub(crate) struct Patience {
 
 /// Reading commands: a restart is waited for.
 pub(crate) const LOOK: Patience = Patience { reach: Duration::from_secs(10), refused: Duration::ZERO };
+/// Stopping: a gateway that does not even come back within this is stopped in another way.
+pub(crate) const STOP: Patience = Patience { reach: Duration::from_secs(2), refused: Duration::ZERO };
 /// A new task: also a full queue is waited for.
 pub(crate) const SUBMIT: Patience =
     Patience { reach: Duration::from_secs(60), refused: Duration::from_secs(30) };

@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::cli::Globals;
-use crate::client::{CallError, Client, LOOK, Request};
+use crate::client::{CallError, Client, Request, STOP};
 use crate::clock;
 use crate::failure::Failure;
 use crate::out;
 use crate::paths::{DataDir, Lock};
 use crate::runtime;
 use crate::style::Progress;
+use crate::supervisor::asked::ask_to_end;
 use crate::text;
 
 /// Stop the gateway; tasks that run go on running
@@ -60,6 +61,8 @@ impl Mode {
     }
 }
 
+/// A gateway that is there answers at once; one that was just killed is back in a moment.
+const ANSWER: Duration = Duration::from_secs(2);
 /// How often it is looked whether the gateway is gone.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How often the waiting person is told how many tasks still run.
@@ -81,6 +84,14 @@ pub(crate) fn down(down: &Down, globals: &Globals) -> Result<u8, Failure> {
                 out::line("not running")?;
                 return Ok(0);
             }
+            // Nobody is there to be asked, or it does not answer. What runs goes on, whatever becomes of the gateway.
+            Err(error) if mode == Mode::Leave && error.is_no_answer() => match ask_to_end(&data_dir) {
+                Ok(Some(pid)) => {
+                    out::remark(&format!("{error}; its supervisor (pid {pid}) was asked to end it"));
+                    None
+                }
+                Ok(None) | Err(_) => return Err(error.into()),
+            },
             Err(error) => return Err(error.into()),
         };
         gone(&client, &data_dir, mode).await?;
@@ -92,7 +103,7 @@ pub(crate) fn down(down: &Down, globals: &Globals) -> Result<u8, Failure> {
 /// Asks; gives the number of tasks that run. None: it was asked and went before it had answered.
 async fn shut_down(client: &Client, mode: Mode) -> Result<Option<u64>, CallError> {
     let body = json!({ "mode": mode.word() }).to_string();
-    client.try_call(&Request::get("/v1/status"), &LOOK).await?;
+    client.try_call(&Request::get("/v1/status").within(ANSWER), &STOP).await?;
     let answer = match client.once(&Request::post("/v1/shutdown", body)).await {
         Ok(mut answer) => answer.json().await,
         Err(error) => Err(error),
@@ -111,7 +122,9 @@ async fn gone(client: &Client, data_dir: &DataDir, mode: Mode) -> Result<(), Fai
     let mut progress = Progress::new();
     let mut told: Option<Instant> = None;
     // Another pid: ours is gone, and somebody has started the next.
-    while data_dir.lock()? == Lock::Held && data_dir.gateway_pid().is_none_or(|now| Some(now) == pid) {
+    while data_dir.lock()? == Lock::Held
+        && data_dir.gateway_pid().is_none_or(|now| pid.is_none_or(|was| now == was))
+    {
         if let Some(bound) = mode.bound().filter(|bound| begin.elapsed() > *bound) {
             let who = pid.map_or_else(String::new, |pid| format!(" (pid {pid})"));
             return Err(Failure::other(format!(
