@@ -138,7 +138,7 @@ limits! {
     batch_bytes: "bytes", 1_048_576 in 65_536..=16_777_216, "R1.1",
         "In one commit; a larger value commits alone.";
     submit_timeout_ms: "milliseconds", 1_000 in 50..=60_000, "R1.1",
-        "A submission that waited this long for its commit is refused.";
+        "A submission, or another change, that waited this long for its commit is refused.";
     requests: "requests", 1_000 in 1..=100_000, "R1.2",
         "Requests in flight, long polls and streams not counted.";
     watchers: "requests", 1_000 in 1..=100_000, "R1.2",

@@ -10,6 +10,7 @@
 mod batch;
 mod checkpoint;
 mod gather;
+mod insist;
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -30,6 +31,7 @@ use crate::clock::{self, Clock};
 use crate::effects::World;
 
 use gather::{Gathered, Rhythm};
+use insist::{Insistence, Next};
 
 pub(crate) use batch::chain;
 pub(crate) use checkpoint::Checkpoints;
@@ -48,8 +50,14 @@ pub(crate) enum Trouble {
     Overloaded,
     /// The disk is full.
     Full,
-    /// The store refuses for another reason.
+    /// The store refuses everything for another reason.
     Unavailable,
+    /// The store refuses this row and takes others: it breaks a constraint, which is our bug.
+    Row,
+    /// The write-ahead log is over its cap.
+    LogFull,
+    /// Whoever asked waits no longer; it was dropped, or, if a commit was under way with it, may be stored.
+    TooLate,
     /// Tasks are taken up one by one; until that is done, nothing new is.
     Recovering,
     /// The gateway stops.
@@ -103,6 +111,9 @@ pub(crate) struct Command {
     reply: Option<oneshot::Sender<Returned>>,
     to: CommandId,
     bytes: u64,
+    /// Once this has passed on the clock that never steps, it is not carried out any more. Submissions have a deadline of
+    /// their own, which the core looks at.
+    deadline_boottime_ms: Option<i64>,
     /// What it takes of the bytes in flight, until it is carried out or refused: whoever asked may be gone by then.
     _budget: Option<OwnedSemaphorePermit>,
 }
@@ -215,9 +226,21 @@ impl Engine {
         budget: Option<OwnedSemaphorePermit>,
         input: impl FnOnce(CommandId) -> Input,
     ) -> Result<Pending, Trouble> {
+        self.hand_over(bytes, None, budget, input)
+    }
+
+    fn hand_over(
+        &self,
+        bytes: u64,
+        deadline_boottime_ms: Option<i64>,
+        budget: Option<OwnedSemaphorePermit>,
+        input: impl FnOnce(CommandId) -> Input,
+    ) -> Result<Pending, Trouble> {
         let to = CommandId(self.next.fetch_add(1, Ordering::Relaxed));
         let (reply, answer) = oneshot::channel();
-        let command = Box::new(Command { input: input(to), reply: Some(reply), to, bytes, _budget: budget });
+        let input = input(to);
+        let command =
+            Box::new(Command { input, reply: Some(reply), to, bytes, deadline_boottime_ms, _budget: budget });
         match self.sender.try_send(Message::Command(command)) {
             Ok(()) => Ok(Pending(answer)),
             Err(TrySendError::Full(_)) => Err(Trouble::Overloaded),
@@ -225,25 +248,35 @@ impl Engine {
         }
     }
 
-    /// Hands a command over and waits for its commit.
-    pub(crate) async fn ask(&self, input: impl FnOnce(CommandId) -> Input) -> Reply {
-        self.send(0, None, input)?.await
+    /// Hands a command over and waits for its commit, so long; after that the writer drops it, unless a commit with it is
+    /// under way.
+    pub(crate) async fn ask(&self, patience_ms: u64, input: impl FnOnce(CommandId) -> Input) -> Reply {
+        let deadline = clock::boottime_ms().saturating_add(i64::try_from(patience_ms).unwrap_or(i64::MAX));
+        let answer = self.hand_over(0, Some(deadline), None, input)?;
+        let answer = tokio::time::timeout(Duration::from_millis(patience_ms), answer).await;
+        answer.unwrap_or(Err(Trouble::TooLate))
     }
 
-    /// Sees to it that `input` is committed: tries again for as long as the store refuses. False: the gateway stops,
-    /// and its successor will hear of it.
+    /// Sees to it that `input` is committed: tries again for as long as the store refuses everything. False: the gateway
+    /// stops, or the store will never take it; the successor will hear of it.
     pub(crate) async fn insist(&self, bytes: u64, input: Input) -> bool {
+        let mut insistence = Insistence::new(bytes, input);
         loop {
-            let sent = self.send(bytes, None, |_| input.clone());
+            let sent = self.send(insistence.bytes, None, |_| insistence.input.clone());
             let reply = match sent {
                 Ok(answer) => answer.await,
                 Err(trouble) => Err(trouble),
             };
-            match reply {
-                Ok(_) => return true,
-                Err(Trouble::Stopping) => return false,
-                Err(Trouble::Overloaded | Trouble::Full | Trouble::Unavailable | Trouble::Recovering) => {
-                    tokio::time::sleep(PROBE_EVERY).await;
+            let Err(trouble) = reply else { return true };
+            match insistence.after(trouble, clock::wall_ms()) {
+                Next::Again => tokio::time::sleep(PROBE_EVERY).await,
+                Next::GiveUp => {
+                    if trouble != Trouble::Stopping {
+                        tracing::error!(
+                            "what became of an attempt cannot be stored; the next gateway asks it again"
+                        );
+                    }
+                    return false;
                 }
             }
         }
@@ -275,7 +308,11 @@ pub(crate) struct WriterLoop {
     last_was_heavy: bool,
     rhythm: Rhythm,
     since_upkeep: u32,
-    /// The last commit was refused: the store is probed until it takes one.
+    /// Commits that were carried out since the log was looked at, by their bytes.
+    bytes_since_upkeep: u64,
+    /// Whether attempts are to be given out, as others wish it.
+    dispatch: Dispatch,
+    /// The store refuses everything: it is probed until it takes something again.
     refusing: bool,
     why_refused: Trouble,
     status: Arc<EngineStatus>,
@@ -308,6 +345,8 @@ pub(crate) fn prepare(
         last_was_heavy: false,
         rhythm: Rhythm::default(),
         since_upkeep: 0,
+        bytes_since_upkeep: 0,
+        dispatch: Dispatch::On,
         refusing: false,
         why_refused: Trouble::Unavailable,
         status,
@@ -351,8 +390,9 @@ impl WriterLoop {
         let Gathered { batch, heavy, dispatch, stop, bytes } = gathered;
         self.heavy.extend(heavy);
         if let Some(dispatch) = dispatch {
-            self.core.set_dispatch(dispatch);
+            self.dispatch = dispatch;
         }
+        self.apply_dispatch();
         self.rhythm = Rhythm::default();
         if self.refusing && batch.is_empty() {
             self.probe();
@@ -378,6 +418,11 @@ impl WriterLoop {
             }
         }
         !stop
+    }
+
+    /// Nothing is begun while the store refuses: what room there is, is for what has begun.
+    fn apply_dispatch(&mut self) {
+        self.core.set_dispatch(if self.refusing { Dispatch::Paused } else { self.dispatch });
     }
 
     fn now(&self) -> chitin_core::Now {

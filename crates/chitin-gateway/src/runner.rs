@@ -10,6 +10,7 @@ mod attempt;
 mod careful;
 mod collect;
 mod recover;
+mod salvage;
 mod shortage;
 mod start;
 

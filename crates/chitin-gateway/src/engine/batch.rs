@@ -6,13 +6,16 @@ use std::thread;
 
 use chitin_core::{Answer, CommitOutcome, Input, Output, Pace};
 use chitin_failpoints::failpoint;
-use chitin_store::{Ballast, Commit, NoReason, StoreError, Verdict};
+use chitin_store::{Ballast, Commit, NoReason, Restart, StoreError, Verdict};
 
 use super::{Command, PROBE_EVERY, Trouble, WriterLoop};
+use crate::clock;
 use crate::effects::World;
 
 /// Batches between two looks at the write-ahead log: far fewer than fill it.
 const UPKEEP_EVERY: u32 = 16;
+/// And so many bytes of commands at most, so that the log's cap is noticed in time.
+const UPKEEP_BYTES: u64 = 4_000_000;
 
 impl WriterLoop {
     /// The first commit: takes the store over.
@@ -29,15 +32,24 @@ impl WriterLoop {
     }
 
     pub(super) fn batch(&mut self, commands: VecDeque<Box<Command>>, world: &World) {
+        let commands = drop_late(commands);
         let commands = if self.refusing { self.probe_or_refuse(commands) } else { commands };
         let commands =
             if self.core.is_recovering() { refuse_new_work(commands, Trouble::Recovering) } else { commands };
+        let commands =
+            if self.status.log().1 { refuse_new_work(commands, Trouble::LogFull) } else { commands };
+        let bytes: u64 = commands.iter().map(|command| command.bytes).sum();
+        self.bytes_since_upkeep = self.bytes_since_upkeep.saturating_add(bytes);
         let tried = self.attempt(commands.iter().map(|command| &command.input).chain([&Input::Tick]));
         match tried {
             Ok(outputs) => self.release(outputs, commands, world),
             Err(Refused::Unknown(error)) => die(&error),
             Err(Refused::No(error)) => {
                 tracing::warn!(error = %chain(&error), commands = commands.len(), "the store refused a batch");
+                if trouble(&error) != Trouble::Row {
+                    // Before the commands are tried one by one: none of them is to be followed by a start.
+                    self.refuses(&error);
+                }
                 self.one_by_one(commands, world);
             }
         }
@@ -72,8 +84,13 @@ impl WriterLoop {
                 Ok(outputs) => self.release(outputs, VecDeque::from([command]), world),
                 Err(Refused::Unknown(error)) => die(&error),
                 Err(Refused::No(error)) => {
-                    self.refuses(&error);
-                    command.answer(Err(trouble(&error)));
+                    let why = trouble(&error);
+                    if why == Trouble::Row {
+                        tracing::error!(error = %chain(&error), "the store refused a row; the others are stored");
+                    } else {
+                        self.refuses(&error);
+                    }
+                    command.answer(Err(why));
                 }
             }
         }
@@ -155,6 +172,7 @@ impl WriterLoop {
 
     fn refuses(&mut self, error: &StoreError) {
         self.refusing = true;
+        self.apply_dispatch();
         self.why_refused = trouble(error);
         self.status.set_refusing(Some(chain(error)));
     }
@@ -170,6 +188,7 @@ impl WriterLoop {
         match self.ballast.as_ref().map_or(Ok(()), Ballast::ensure) {
             Ok(()) => {
                 self.refusing = false;
+                self.apply_dispatch();
                 self.status.set_refusing(None);
             }
             Err(error) => self.refuses(&error),
@@ -179,12 +198,19 @@ impl WriterLoop {
     /// Between batches, now and then: the write-ahead log stays short.
     fn upkeep(&mut self) {
         self.since_upkeep = self.since_upkeep.saturating_add(1);
-        if self.since_upkeep < UPKEEP_EVERY {
+        if self.since_upkeep < UPKEEP_EVERY && self.bytes_since_upkeep < UPKEEP_BYTES {
             return;
         }
-        self.since_upkeep = 0;
-        if let Err(error) = self.writer.restart_wal_if_above(self.limits.wal_restart_bytes) {
-            tracing::warn!(error = %chain(&error), "the write-ahead log could not be restarted");
+        (self.since_upkeep, self.bytes_since_upkeep) = (0, 0);
+        match self.writer.restart_wal_if_above(self.limits.wal_restart_bytes) {
+            Ok(Restart::Below(log) | Restart::Behind(log) | Restart::Busy(log)) => {
+                self.status.set_log_bytes(log.bytes, self.limits.wal_cap_bytes);
+            }
+            // The next commit writes it from its beginning.
+            Ok(Restart::Done) => self.status.set_log_bytes(0, self.limits.wal_cap_bytes),
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), "the write-ahead log could not be restarted");
+            }
         }
     }
 }
@@ -195,6 +221,19 @@ fn refuse_new_work(commands: VecDeque<Box<Command>>, why: Trouble) -> VecDeque<B
         commands.into_iter().partition(|command| matches!(command.input, Input::Submit(_)));
     new.into_iter().for_each(|command| command.answer(Err(why)));
     begun
+}
+
+/// Whoever asked has been told that it was too late: then it must not happen.
+fn drop_late(commands: VecDeque<Box<Command>>) -> VecDeque<Box<Command>> {
+    let now_ms = clock::boottime_ms();
+    let is_late = |command: &Command| command.deadline_boottime_ms.is_some_and(|deadline| deadline < now_ms);
+    if !commands.iter().any(|command| is_late(command)) {
+        return commands;
+    }
+    let (late, in_time): (VecDeque<_>, VecDeque<_>) =
+        commands.into_iter().partition(|command| is_late(command));
+    late.into_iter().for_each(|command| command.answer(Err(Trouble::TooLate)));
+    in_time
 }
 
 /// A try that stored nothing, or nobody knows what.
@@ -215,6 +254,7 @@ impl Refused {
 fn trouble(error: &StoreError) -> Trouble {
     match error.verdict() {
         Verdict::No(NoReason::Full) => Trouble::Full,
+        Verdict::No(NoReason::Constraint | NoReason::TooBig) => Trouble::Row,
         _ => Trouble::Unavailable,
     }
 }

@@ -144,6 +144,7 @@ mod tests {
             reply: Some(reply),
             to: CommandId(0),
             bytes,
+            deadline_boottime_ms: None,
             _budget: None,
         }))
     }

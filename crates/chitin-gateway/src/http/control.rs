@@ -18,7 +18,7 @@ pub(crate) async fn retry(State(face): State<Shared>, Path(id): Path<String>) ->
 
 pub(crate) async fn delete(State(face): State<Shared>, Path(id): Path<String>) -> Answered {
     let task = lookup::resolve(&face, &id).await?;
-    match face.engine.ask(|to| Input::Delete { to, id: task }).await? {
+    match face.engine.ask(face.limits.submit_timeout_ms, |to| Input::Delete { to, id: task }).await? {
         Answer::Conflict(why) => Err(conflict(&why, &id, "deleted before it has ended; cancel it first")),
         _ => {
             let mut response = Response::new(Body::empty());
@@ -36,7 +36,7 @@ async fn act(
     input: impl FnOnce(CommandId, TaskId) -> Input,
 ) -> Answered {
     let task = lookup::resolve(face, id).await?;
-    match face.engine.ask(|to| input(to, task)).await? {
+    match face.engine.ask(face.limits.submit_timeout_ms, |to| input(to, task)).await? {
         Answer::Conflict(why) => return Err(conflict(&why, id, done)),
         Answer::Refused(refusal) => return Err(refusal.into()),
         Answer::Done | Answer::Accepted { .. } | Answer::Replayed { .. } => {}

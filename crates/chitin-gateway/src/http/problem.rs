@@ -89,6 +89,19 @@ impl From<Trouble> for Oops {
                 Code::StorageUnavailable,
                 "the database refuses to store anything; nothing was stored",
             ),
+            // Our bug, which the log tells.
+            Trouble::Row => Self::new(
+                Code::Internal,
+                "the database refused this row and takes others; nothing of it was stored",
+            ),
+            Trouble::LogFull => Self::new(
+                Code::Overloaded,
+                "the write-ahead log is over its cap; try again when it was worked off",
+            ),
+            Trouble::TooLate => Self::new(
+                Code::SubmitTimeout,
+                "the disk did not answer in time; nearly always it was dropped, else it was done; ask again",
+            ),
             Trouble::Recovering => Self::new(
                 Code::Overloaded,
                 "the gateway takes up its tasks one by one after early ends; nothing was stored; try again",

@@ -25,7 +25,10 @@ pub(crate) async fn resume(State(face): State<Shared>, Path(name): Path<String>)
 
 async fn set(face: &Shared, name: &str, paused: bool) -> Answered {
     let queue = QueueName::new(name)?;
-    if let Answer::Conflict(why) = face.engine.ask(|to| Input::PauseQueue { to, name: queue, paused }).await?
+    if let Answer::Conflict(why) = face
+        .engine
+        .ask(face.limits.submit_timeout_ms, |to| Input::PauseQueue { to, name: queue, paused })
+        .await?
     {
         return Err(conflict(&why, name, "paused"));
     }

@@ -11,6 +11,8 @@ use crate::engine::Trouble;
 
 /// An attempt of which nothing was found out for so long (its tree does not end) is left behind: it is looked for on.
 const LOOK_FOR: Duration = Duration::from_secs(10);
+/// A disk that hangs for longer is asked again.
+const PATIENCE_MS: u64 = 60_000;
 /// Between two looks, and between two tries while the store refuses.
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -23,7 +25,7 @@ pub(crate) async fn take_up_one_by_one(context: &Context) {
     let began = clock::steady();
     let mut steps: u64 = 0;
     while context.engine.status().is_recovering() {
-        match context.engine.ask(|_| Input::RecoverNext).await {
+        match context.engine.ask(PATIENCE_MS, |_| Input::RecoverNext).await {
             Ok(_) => steps += 1,
             Err(Trouble::Stopping) => return,
             Err(_) => tokio::time::sleep(PAUSE).await,

@@ -30,12 +30,18 @@ pub(super) fn collect(
             Produced::default()
         }
     };
+    let bytes = bytes(&produced);
+    Ok((end, produced, bytes))
+}
+
+/// What it brings to a commit.
+pub(super) fn bytes(produced: &Produced) -> u64 {
     let output = produced
         .output
         .as_ref()
         .map_or(0, |output| output.stdout.as_ref().map_or(0, Vec::len) + output.stderr.len());
     let bytes = output + produced.result.as_ref().map_or(0, |result| result.body.len());
-    Ok((end, produced, u64::try_from(bytes).unwrap_or(u64::MAX)))
+    u64::try_from(bytes).unwrap_or(u64::MAX)
 }
 
 fn attempt_end(report: &ExitReport) -> AttemptEnd {

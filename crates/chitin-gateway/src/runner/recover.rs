@@ -18,7 +18,7 @@ use chitin_failpoints::{failpoint, planted};
 use chitin_proto::shim::{Claim, ExitReport, ResourceLimits};
 use chitin_shim::recover::{Found, Voided, connect, probe, void};
 
-use super::{Context, attempt};
+use super::{Context, attempt, salvage};
 use crate::clock;
 use crate::engine::chain;
 use crate::tasks::TaskKind;
@@ -80,7 +80,10 @@ fn look(context: &Arc<Context>, key: AttemptKey, same_boot: bool) -> std::io::Re
                 return Ok(false);
             }
             failpoint!("recover.tree.ended");
-            lost(context, key, Outcome::WorkerLost, "its shim was killed; what it had started was ended");
+            let (produced, bytes) = salvage::salvage(&folder, &context.limits)?;
+            let why = "its shim was killed; what it had started was ended";
+            let end = AttemptEnd::unreported(Outcome::WorkerLost, clock::wall_ms(), why);
+            report(context, bytes, Input::ShimReport { attempt: key, end, produced });
         }
         Found::OtherBoot { record: None, .. } => host_lost(context, key),
     }
@@ -160,12 +163,12 @@ fn host_lost(context: &Arc<Context>, key: AttemptKey) {
 
 fn lost(context: &Arc<Context>, key: AttemptKey, outcome: Outcome, error: &str) {
     let end = AttemptEnd::unreported(outcome, clock::wall_ms(), error);
-    report(context, Input::ShimReport { attempt: key, end, produced: Produced::default() });
+    report(context, 0, Input::ShimReport { attempt: key, end, produced: Produced::default() });
 }
 
-fn report(context: &Arc<Context>, input: Input) {
+fn report(context: &Arc<Context>, bytes: u64, input: Input) {
     let engine = context.engine.clone();
     context.tasks.spawn(TaskKind::Attempt, async move {
-        _ = engine.insist(0, input).await;
+        _ = engine.insist(bytes, input).await;
     });
 }

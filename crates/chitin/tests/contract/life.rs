@@ -143,8 +143,15 @@ fn a_task_found_again_can_be_cancelled_and_its_limit_still_holds() {
 #[test]
 fn a_killed_shim_is_a_lost_worker_and_its_tree_is_ended() {
     let gateway = Gateway::start();
-    let id = gateway.submit(&["sh", "-c", "setsid sleep 600 & echo $$ > began; sleep 601"]);
-    until("it runs", || gateway.path("began").exists().then_some(()));
+    let id = gateway.submit(&[
+        "sh",
+        "-c",
+        "echo out; echo err >&2; setsid sleep 600 & echo $$ > began; sleep 601",
+    ]);
+    until("it runs and was heard", || {
+        let said = gateway.get(&format!("/v1/tasks/{id}/logs")).with(200).body;
+        (gateway.path("began").exists() && said.len() == 8).then_some(())
+    });
     let shims = traces::processes(&gateway.data);
     for shim in shims.iter().filter(|process| process.command.contains("chitin-shim")) {
         traces::kill(shim);
@@ -156,6 +163,11 @@ fn a_killed_shim_is_a_lost_worker_and_its_tree_is_ended() {
         (!left.iter().any(|process| process.command.contains("sleep"))).then_some(())
     });
     gateway.cli(&["wait", &id]).with(125);
+    // What it had said is kept.
+    for (stream, said) in [("stdout", "out\n"), ("stderr", "err\n")] {
+        let logs = gateway.get(&format!("/v1/tasks/{id}/logs?stream={stream}")).with(200);
+        assert_eq!(logs.body, said.as_bytes());
+    }
 }
 
 #[test]
