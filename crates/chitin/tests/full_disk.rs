@@ -1,6 +1,11 @@
 //! A disk that is really full (R5.3): new work is refused, what has begun is recorded, and when space returns nobody has
 //! to do anything. On a small file system of its own, for which it takes the right to mount.
-#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test stops at the first surprise"
+)]
 
 mod common;
 
@@ -17,9 +22,9 @@ struct Disk(PathBuf);
 
 impl Disk {
     /// None: this user may not mount.
-    fn at(place: &Path) -> Option<Self> {
+    fn at(place: &Path, options: &str) -> Option<Self> {
         let mut mount = program("mount");
-        mount.args(["-t", "tmpfs", "-o", "size=80m", "tmpfs"]).arg(place);
+        mount.args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(place);
         (finish(mount, None).code == 0).then(|| Self(place.to_owned()))
     }
 
@@ -29,6 +34,20 @@ impl Disk {
         for size in [1 << 20, 1 << 12, 1] {
             while file.write(&vec![b'x'; size]).is_ok() {}
         }
+    }
+
+    /// Not a file can be made.
+    fn use_up_inodes(&self) {
+        fs::create_dir(self.0.join("files")).unwrap();
+        let mut made = 0;
+        while fs::File::create(self.0.join(format!("files/{made}"))).is_ok() {
+            made += 1;
+        }
+        assert!(made > 10, "{made}");
+    }
+
+    fn free_inodes(&self) {
+        fs::remove_dir_all(self.0.join("files")).unwrap();
     }
 
     fn free(&self) {
@@ -48,17 +67,20 @@ impl Drop for Disk {
 fn a_full_disk_refuses_new_work_and_records_what_has_begun() {
     let gateway = Gateway::prepare();
     fs::create_dir(&gateway.data).unwrap();
-    let Some(disk) = Disk::at(&gateway.data) else {
+    let Some(disk) = Disk::at(&gateway.data, "size=80m") else {
         println!("skipped: no right to mount a file system");
         return;
     };
     // Bound anew, so that it is gone before its disk is.
     let mut gateway = gateway;
+    fs::write(gateway.data.join("chitin.toml"), "[limits]\nrunning_tasks = 1\nsubmit_timeout_ms = 60000\n")
+        .unwrap();
     gateway.up();
     let go = gateway.home.path().join("go");
     let script = format!("echo recorded; while [ ! -e '{}' ]; do sleep 0.05; done", go.display());
     let id = gateway.submit(&["sh", "-c", &script]);
     until("its output", || (gateway.cli(&["logs", &id]).out() == "recorded\n").then_some(()));
+    let next = gateway.submit(&["echo", "next"]);
     disk.fill();
 
     let large = json!({ "command": ["true"], "stdin": "x".repeat(1_000_000) });
@@ -75,9 +97,51 @@ fn a_full_disk_refuses_new_work_and_records_what_has_begun() {
     assert_eq!(gateway.cli(&["result", &id]).with(0).out(), "recorded\n");
     let small = json!({ "command": ["true"] });
     gateway.post("/v1/tasks", &small).with(507);
+    // There is a place to run now, and what room was kept back is not for that.
+    assert_eq!(gateway.task(&next)["state"], "queued");
 
     disk.free();
     until("readiness", || (gateway.unix(&Request::get("/readyz")).status == 200).then_some(()));
     assert_eq!(fs::metadata(gateway.data.join("chitin.ballast")).unwrap().len(), 32_000_000, "taken back");
     gateway.post("/v1/tasks", &small).with(202);
+    assert_eq!(gateway.ended(&next)["state"], "succeeded");
+}
+
+#[test]
+fn without_inodes_what_was_accepted_waits_and_nothing_is_used_up() {
+    let gateway = Gateway::prepare();
+    fs::create_dir(&gateway.data).unwrap();
+    let Some(disk) = Disk::at(&gateway.data, "size=80m,nr_inodes=200") else {
+        println!("skipped: no right to mount a file system");
+        return;
+    };
+    let mut gateway = gateway;
+    gateway.up();
+    let go = gateway.home.path().join("go");
+    let script = format!("echo recorded; while [ ! -e '{}' ]; do sleep 0.05; done", go.display());
+    let runs = gateway.submit(&["sh", "-c", &script]);
+    until("its output", || (gateway.cli(&["logs", &runs]).out() == "recorded\n").then_some(()));
+    disk.use_up_inodes();
+
+    // The database needs none: new work is accepted, or refused with a reason.
+    let small = json!({ "command": ["echo", "later"], "retry": { "max": 0 } });
+    let answers: Vec<_> = (0..5).map(|_| gateway.post("/v1/tasks", &small)).collect();
+    let accepted: Vec<String> = answers
+        .iter()
+        .filter_map(|answer| match answer.status {
+            202 => Some(answer.json()["id"].as_str().unwrap().to_owned()),
+            503 | 507 => None,
+            status => panic!("{status}"),
+        })
+        .collect();
+    assert_eq!(gateway.unix(&Request::get("/healthz")).status, 200);
+    fs::write(&go, "").unwrap();
+    assert_eq!(gateway.ended(&runs)["state"], "succeeded", "what ran ends and is recorded");
+
+    disk.free_inodes();
+    for id in &accepted {
+        let task = gateway.ended(id);
+        assert_eq!((&task["state"], &task["attempt"]), (&json!("succeeded"), &json!(1)), "{task}");
+    }
+    println!("{} of 5 were accepted without an inode left, and all of them ran", accepted.len());
 }

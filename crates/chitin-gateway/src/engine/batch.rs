@@ -281,3 +281,30 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::super::Pending;
+    use super::*;
+
+    #[test]
+    fn whoever_was_told_that_it_is_too_late_is_not_carried_out() {
+        let now_ms = clock::boottime_ms();
+        let (commands, mut answers): (VecDeque<_>, Vec<_>) =
+            [None, Some(now_ms - 1), Some(now_ms + 1_000_000), Some(0)]
+                .into_iter()
+                .map(|deadline_boottime_ms| {
+                    let (reply, answer) = oneshot::channel();
+                    let (input, to, reply) = (Input::Tick, chitin_core::CommandId(0), Some(reply));
+                    let command = Command { input, reply, to, bytes: 0, deadline_boottime_ms, _budget: None };
+                    (Box::new(command), Pending(answer))
+                })
+                .unzip();
+        let left = drop_late(commands);
+        assert_eq!(left.len(), 2);
+        let answered: Vec<bool> = answers.iter_mut().map(Pending::is_answered).collect();
+        assert_eq!(answered, [false, true, false, true]);
+    }
+}
