@@ -79,6 +79,23 @@ fn out_of_memory_is_137() {
 }
 
 #[test]
+fn a_task_that_runs_out_of_memory_three_times_is_poison() {
+    let gateway = Gateway::start();
+    if gateway.get("/v1/status").with(200).json()["isolation"] == "rlimit" {
+        println!("skipped: without control groups memory is only looked at now and then");
+        return;
+    }
+    let task = json!({"command": ["python3", "-c", "x = bytearray(400_000_000)"], "memory_bytes": 64_000_000,
+        "retry": {"max": 9, "backoff_s": [0.05]}});
+    let id = gateway.post("/v1/tasks", &task).with(202).json()["id"].as_str().unwrap().to_owned();
+    let task = gateway.ended(&id);
+    assert_eq!((&task["state"], &task["reason"]), (&json!("dead"), &json!("poison")));
+    let outcomes: Vec<_> = task["attempts"].as_array().unwrap().iter().map(|it| &it["outcome"]).collect();
+    assert_eq!(outcomes, ["oom_killed"; 3]);
+    gateway.cli(&["run", "--", "true"]).with(0);
+}
+
+#[test]
 fn of_several_tasks_the_first_that_failed_decides() {
     let gateway = Gateway::start();
     let [good, three, four] =
