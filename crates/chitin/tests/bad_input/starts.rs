@@ -164,7 +164,8 @@ fn a_broken_database_is_said_and_left_as_it_is() {
     let database = gateway.data.join("chitin.db");
     fs::write(&database, "this is no database, whatever its name says").unwrap();
     let end = gateway.cli(&["up", "--listen", "none"]).with(1);
-    assert!(end.err.starts_with("chitin: cannot use the database: "), "{}", end.err);
+    let said = format!("chitin: {} is damaged: file is not a database; ", database.display());
+    assert!(end.err.starts_with(&said), "{}", end.err);
     assert_eq!(fs::read_to_string(&database).unwrap(), "this is no database, whatever its name says");
     nobody(&gateway);
 }
