@@ -131,9 +131,9 @@ fn directory(order: &Order, spool: &Spool) -> Result<OwnedFd, NotStarted> {
     let path = match &order.cwd {
         Some(path) => path.clone(),
         None => {
-            let scratch = spool.at(names::SCRATCH);
-            std::fs::create_dir(&scratch).map_err(|e| machinery("cannot make a scratch directory", &e))?;
-            scratch
+            let made = spool.make_scratch();
+            made.map_err(|e| machinery("cannot make a scratch directory", &e))?;
+            spool.at(names::SCRATCH)
         }
     };
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;

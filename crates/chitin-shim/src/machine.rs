@@ -65,7 +65,7 @@ pub(crate) enum Action {
     Terminate,
     /// SIGKILL to every process of the tree; comes again until nothing is left.
     Kill,
-    /// Take what is left in the pipes, remove the groups, make the report.
+    /// Take what is left in the pipes, make the report. The groups go once it is told.
     Collect(Why),
     /// Make the outputs durable and write the exit record.
     Record,

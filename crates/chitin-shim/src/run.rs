@@ -257,6 +257,8 @@ impl Shim {
                     failpoint!("shim.report.before");
                     self.send(id, &FromShim::Ended(Box::new(report)), inputs);
                 }
+                // While the gateway commits: what was measured in them stands in the report.
+                self.groups.remove();
             }
             Action::Close(id) => self.conns.retain(|c| c.id != id),
             Action::Terminate => tree::terminate(&self.groups),
@@ -319,10 +321,10 @@ impl Shim {
         let report = report::of_run(&self.order, run, why, exit, &self.spool, &self.groups, &command.output);
         self.report = Some(report);
         self.memory = MemoryWatch::none();
-        self.groups.remove();
     }
 
     fn record(&mut self) {
+        self.groups.remove();
         let Some(report) = &self.report else { return };
         let nothing = Output::new(0);
         let output = self.command.as_ref().map_or(&nothing, |c| &c.output);

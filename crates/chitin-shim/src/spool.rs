@@ -8,8 +8,9 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use chitin_proto::shim::names;
+use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, open, openat};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{UnlinkatFlags, linkat, unlinkat};
 
 /// An open spool folder.
@@ -40,6 +41,14 @@ impl Spool {
     /// Takes a file's name away.
     pub(crate) fn remove_file(&self, name: &str) -> io::Result<()> {
         Ok(unlinkat(&self.dir, name, UnlinkatFlags::NoRemoveDir)?)
+    }
+
+    /// Makes the scratch directory. A folder that served before may bring an unused one along.
+    pub(crate) fn make_scratch(&self) -> io::Result<()> {
+        match mkdirat(&self.dir, names::SCRATCH, Mode::from_bits_truncate(names::SCRATCH_MODE)) {
+            Ok(()) | Err(Errno::EEXIST) => Ok(()),
+            Err(e) => Err(e.into()),
+        }
     }
 
     /// A name inside, for this process only.

@@ -1,4 +1,4 @@
-//! Emptied folders, kept for attempts to come. To make two directories, to allocate the exit record's place, and to give
+//! Emptied folders, kept for attempts to come. To make three directories, to allocate the exit record's place, and to give
 //! all of it back, is most of what an attempt costs the disk; a folder that is moved costs one change of a name, and
 //! brings the record's place with it.
 //!
@@ -73,7 +73,7 @@ impl Spares {
     }
 }
 
-/// Empties an attempt's folder but for the exit record's place. False: there is more in it than an attempt leaves that
+/// Empties an attempt's folder but for the exit record's place and an unused scratch directory. False: there is more in it than an attempt leaves that
 /// went its usual way.
 fn empty(folder: &Path) -> io::Result<bool> {
     let mut claim = None;
@@ -87,6 +87,10 @@ fn empty(folder: &Path) -> io::Result<bool> {
             }
         } else if is_usual(name) {
             files.push(folder.join(name));
+        } else if name == names::SCRATCH {
+            if !is_fresh(&folder.join(name))? {
+                return Ok(false);
+            }
         } else if name != names::EXIT_RECORD_DRAFT {
             return Ok(false);
         }
@@ -99,6 +103,13 @@ fn empty(folder: &Path) -> io::Result<bool> {
     Ok(true)
 }
 
+/// A scratch directory as its shim made it.
+fn is_fresh(scratch: &Path) -> io::Result<bool> {
+    let found = fs::symlink_metadata(scratch)?;
+    let as_made = found.is_dir() && found.mode() & 0o7777 == names::SCRATCH_MODE;
+    Ok(as_made && fs::read_dir(scratch)?.next().is_none())
+}
+
 fn is_usual(name: &str) -> bool {
     matches!(name, names::SOCKET | names::RESULT | names::INTERLEAVE)
         || name.starts_with("stdout.")
@@ -108,6 +119,8 @@ fn is_usual(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
     use chitin_proto::shim::{Claim, ClaimedBy, Isolation, PROTOCOL_VERSION};
 
     fn claim(shim: bool) -> Vec<u8> {
@@ -138,10 +151,13 @@ mod tests {
         let mut spares = Spares::new(dir.path().join("spares"));
         assert!(!spares.give(&one), "there is none");
         ended(&one);
+        DirBuilder::new().mode(0o700).create(one.join("1/work")).unwrap();
         assert!(spares.take(&one).unwrap() && !one.exists());
         assert!(spares.give(&two) && !spares.give(&one));
         assert_eq!(names_in(&two), [FIRST]);
-        assert_eq!(names_in(&two.join(FIRST)), ["exit.draft"]);
+        let mut left = names_in(&two.join(FIRST));
+        left.sort();
+        assert_eq!(left, ["exit.draft", "work"]);
         spares.clear();
         assert_eq!(names_in(dir.path()), ["two"]);
     }
@@ -162,7 +178,15 @@ mod tests {
         try_with("unclaimed", &|task| fs::remove_file(task.join("1/claim-t")).unwrap());
         try_with("being claimed", &|task| fs::write(task.join("1/claim.7"), "").unwrap());
         try_with("recorded", &|task| fs::write(task.join("1/exit"), "").unwrap());
-        try_with("with a scratch directory", &|task| fs::create_dir(task.join("1/work")).unwrap());
+        let scratch = |task: &Path| DirBuilder::new().mode(0o700).create(task.join("1/work")).unwrap();
+        try_with("with a scratch directory that was used", &|task| {
+            scratch(task);
+            fs::write(task.join("1/work/left"), "").unwrap();
+        });
+        try_with("with a scratch directory that was opened", &|task| {
+            scratch(task);
+            fs::set_permissions(task.join("1/work"), fs::Permissions::from_mode(0o755)).unwrap();
+        });
         try_with("with a second attempt", &|task| fs::create_dir(task.join("2")).unwrap());
         let alive = dir.path().join("alive");
         ended(&alive);

@@ -34,6 +34,8 @@ pub mod names {
     pub const RESULT: &str = "result";
     /// The scratch directory of a command that named none.
     pub const SCRATCH: &str = "work";
+    /// Its mode.
+    pub const SCRATCH_MODE: u32 = 0o700;
     /// The order of receipt between the two streams; see [`super::StreamReport`].
     pub const INTERLEAVE: &str = "interleave";
     /// What a shim could say nowhere else: a line for people.
