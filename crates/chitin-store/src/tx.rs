@@ -4,6 +4,8 @@
 //! rolls back — and the way from the trait's operations to the verbs under `write/`. After a first error it is
 //! spoiled: SQLite may have rolled back by itself, and what came after would stand outside any transaction.
 
+use std::path::Path;
+
 use chitin_core::{
     AttemptNo, AttemptRow, BootNo, Epoch, NewTask, OpenRow, PrincipalId, PriorSubmission, QueueRow, Seq,
     StoredOutput, StoredResult, SubmissionRow, Suspect, TaskId, TaskRow, TaskState, Tx,
@@ -12,6 +14,7 @@ use rusqlite::{CachedStatement, Connection};
 
 use crate::StoreError;
 use crate::error::sql;
+use crate::wal;
 use crate::write::{aside, boot, retain, settle, submit, task};
 
 /// What became of a commit.
@@ -30,6 +33,7 @@ pub enum Commit {
 #[derive(Debug)]
 pub struct WriteTx<'w> {
     conn: &'w Connection,
+    log: &'w Path,
     hot: Hot<'w>,
     state: State,
 }
@@ -79,9 +83,9 @@ impl<'w> Slot<'w> {
 }
 
 impl<'w> WriteTx<'w> {
-    pub(crate) fn begin(conn: &'w Connection) -> Result<Self, StoreError> {
+    pub(crate) fn begin(conn: &'w Connection, log: &'w Path) -> Result<Self, StoreError> {
         run(conn, "BEGIN IMMEDIATE", "begin")?;
-        Ok(Self { conn, hot: Hot::default(), state: State::Open })
+        Ok(Self { conn, log, hot: Hot::default(), state: State::Open })
     }
 
     /// Makes everything since the beginning durable.
@@ -99,7 +103,11 @@ impl<'w> WriteTx<'w> {
             return Commit::Ok;
         };
         match (self.end(), error.verdict()) {
-            (Ok(()), crate::Verdict::No(_)) => Commit::No(error),
+            // A no must stay one, also for whoever opens the log next.
+            (Ok(()), crate::Verdict::No(_)) => match wal::void_after(self.conn, self.log) {
+                Ok(()) => Commit::No(error),
+                Err(error) => Commit::Unknown(error),
+            },
             _ => Commit::Unknown(error),
         }
     }

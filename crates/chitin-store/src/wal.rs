@@ -117,6 +117,20 @@ fn checkpoint(conn: &Connection, text: &'static str) -> Result<(bool, WalState),
     Ok((busy != 0, WalState { log_frames, checkpointed_frames: u64::try_from(done).unwrap_or(0), bytes }))
 }
 
+/// Voids what stands in the log behind its last commit: frames of a commit that was refused. Its last frame may look whole,
+/// header and bytes, where the bytes were refused and the log's earlier round left the same ones in their place; whoever
+/// recovers the log would take it for committed. Writes over what is there, so it needs no room.
+pub(crate) fn void_after(conn: &Connection, log: &Path) -> Result<(), StoreError> {
+    let end = HEADER_BYTES + state(conn)?.log_frames.saturating_mul(FRAME_BYTES);
+    if file_bytes(log)? <= end {
+        return Ok(());
+    }
+    let failed = |source| StoreError::File { step: "void the end of", path: log.to_owned(), source };
+    let file = OpenOptions::new().write(true).open(log).map_err(failed)?;
+    file.write_all_at(&[0; 24], end).map_err(failed)?;
+    file.sync_data().map_err(failed)
+}
+
 /// The log's file.
 pub(crate) fn file(database: &Path) -> PathBuf {
     let mut name = database.as_os_str().to_owned();

@@ -76,7 +76,7 @@ impl Writer {
     /// # Errors
     /// SQLite's; nothing was begun.
     pub fn begin(&mut self) -> Result<WriteTx<'_>, StoreError> {
-        WriteTx::begin(&self.conn)
+        WriteTx::begin(&self.conn, &self.log)
     }
 
     /// Looks through the whole file for damage. Takes as long as reading it.
@@ -187,7 +187,7 @@ impl Writer {
     }
 
     fn change(&mut self, text: &'static str, step: &'static str, values: impl rusqlite::Params) -> Commit {
-        let tx = match WriteTx::begin(&self.conn) {
+        let tx = match WriteTx::begin(&self.conn, &self.log) {
             Ok(tx) => tx,
             Err(error) => return no_or_unknown(error),
         };
