@@ -33,7 +33,7 @@ use crate::effects::World;
 use gather::{Gathered, Rhythm};
 use insist::{Insistence, Next};
 
-pub(crate) use batch::chain;
+pub use batch::chain;
 pub(crate) use checkpoint::Checkpoints;
 
 /// Commands that may wait for the writer: some batches' worth. More would only wait longer than a client does.

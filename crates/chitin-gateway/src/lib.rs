@@ -41,6 +41,7 @@ use chitin_store::{StoreError, Verdict};
 
 pub use backup::{Backup, BackupError, Known, Stop, backup};
 pub use config::{Config, ConfigError};
+pub use engine::chain;
 pub use entrance::{Entrance, own_program};
 pub use restore::{RestoreError, Restored, restore};
 pub use serve::run;

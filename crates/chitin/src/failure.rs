@@ -1,6 +1,8 @@
 //! How a command fails: an exit code, one line that says what, one that says what to do. Made where the trouble is
 //! understood, printed once, in `main`.
 
+pub(crate) use chitin_gateway::chain;
+
 use crate::exit;
 
 /// The end of a command that did not work.
@@ -50,16 +52,4 @@ impl Failure {
         }
         self
     }
-}
-
-/// An error with its causes.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
