@@ -20,7 +20,7 @@ use chitin_core::Limits;
 use chitin_store::{StoreError, StoreOptions};
 
 use crate::data_dir::{DataDir, names};
-use crate::{GatewayError, clock};
+use crate::{GatewayError, clock, restore};
 
 pub use known::Known;
 pub(crate) use known::{newest, remember};
@@ -109,7 +109,8 @@ pub(crate) struct Source {
 /// # Errors
 /// See [`BackupError`]; nothing is left behind.
 pub fn backup(data_dir: &Path, target: &Path, replace: bool) -> Result<Backup, BackupError> {
-    if !data_dir.join(names::DATABASE).exists() {
+    // In the middle of a restore the store is in none of its places but that one.
+    if !data_dir.join(names::DATABASE).exists() && !restore::has_happened(data_dir) {
         return Err(BackupError::NoStore { path: data_dir.to_owned() });
     }
     let data = DataDir::open(data_dir)?;

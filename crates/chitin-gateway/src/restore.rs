@@ -156,17 +156,25 @@ fn prepare(
     Ok((adopted, u64::try_from(missing).unwrap_or(u64::MAX)))
 }
 
+/// Whether a restore has happened and is to be completed.
+pub(crate) fn has_happened(data_dir: &Path) -> bool {
+    data_dir.join(READY).is_dir()
+}
+
 /// Completes a restore that has happened, step by step; doing a part of it again is the same. Called under the gateway's lock, before
 /// anything in the data directory is opened. Where the old store is then.
 pub(crate) fn complete(data_dir: &Path) -> io::Result<Option<PathBuf>> {
-    let ready = data_dir.join(READY);
-    if !ready.is_dir() {
+    if !has_happened(data_dir) {
         return Ok(None);
     }
+    let ready = data_dir.join(READY);
     let new = ready.join(NEW_STORE);
     if new.exists() {
         for name in OLD {
-            if_there(fs::rename(data_dir.join(name), ready.join(name)))?;
+            // What is there already was moved before a kill; what stands in its old place by now is the new store's.
+            if !ready.join(name).exists() {
+                if_there(fs::rename(data_dir.join(name), ready.join(name)))?;
+            }
         }
         // What is only an index of the log in memory.
         if_there(fs::remove_file(data_dir.join("chitin.db-shm")))?;
