@@ -219,7 +219,9 @@ fn many_at_once_are_each_started_once() {
                     for attempt in some {
                         let mut gateway = fork(server, attempt);
                         assert_eq!(gateway.ended().exit_code, Some(0));
+                        let shim = Path::new("/proc").join(gateway.shim_pid.to_string());
                         settle(gateway);
+                        until("not even a zombie is left", || !shim.exists());
                         assert_eq!(attempt.read("ran"), b"x\n");
                         attempt.assert_nothing_left();
                     }
