@@ -383,7 +383,7 @@ impl WriterLoop {
         let wake_ms = self.core.next_wake_ms(&self.now()).min(LONGEST_SLEEP_MS);
         let mut patience =
             Duration::from_millis(if self.heavy.is_empty() { wake_ms.unsigned_abs() } else { 0 });
-        if self.refusing {
+        if self.refusing || self.status.log().1 {
             patience = patience.min(PROBE_EVERY);
         }
         let gathered = Gathered::from(&self.receiver, patience, self.rhythm, &self.limits);
@@ -394,8 +394,13 @@ impl WriterLoop {
         }
         self.apply_dispatch();
         self.rhythm = Rhythm::default();
-        if self.refusing && batch.is_empty() {
-            self.probe();
+        if batch.is_empty() {
+            if self.refusing {
+                self.probe();
+            } else if self.status.log().1 {
+                // Whoever would bring a batch is refused: without this the log would stay as long as it is.
+                self.shorten_log();
+            }
         }
 
         if (batch.is_empty() || !self.last_was_heavy)

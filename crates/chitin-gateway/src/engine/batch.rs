@@ -202,15 +202,32 @@ impl WriterLoop {
             return;
         }
         (self.since_upkeep, self.bytes_since_upkeep) = (0, 0);
+        self.restart_log();
+    }
+
+    /// Begins the log anew where that can be done; whether it could.
+    fn restart_log(&mut self) -> bool {
         match self.writer.restart_wal_if_above(self.limits.wal_restart_bytes) {
             Ok(Restart::Below(log) | Restart::Behind(log) | Restart::Busy(log)) => {
                 self.status.set_log_bytes(log.bytes, self.limits.wal_cap_bytes);
+                false
             }
             // The next commit writes it from its beginning.
-            Ok(Restart::Done) => self.status.set_log_bytes(0, self.limits.wal_cap_bytes),
+            Ok(Restart::Done) => {
+                self.status.set_log_bytes(0, self.limits.wal_cap_bytes);
+                true
+            }
             Err(error) => {
                 tracing::warn!(error = %chain(&error), "the write-ahead log could not be restarted");
+                false
             }
+        }
+    }
+
+    /// While the log is over its cap and nobody commits: as soon as it can be begun anew, a commit of our own does so.
+    pub(super) fn shorten_log(&mut self) {
+        if self.restart_log() {
+            self.probe();
         }
     }
 }
