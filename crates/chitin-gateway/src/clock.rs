@@ -46,7 +46,8 @@ pub(crate) fn boottime_ms() -> i64 {
 
 /// Milliseconds since the Unix epoch; may step.
 pub(crate) fn wall_ms() -> i64 {
-    read(ClockId::CLOCK_REALTIME)
+    let step_ms = chitin_failpoints::value!("wall_step_ms").and_then(|ms| ms.parse().ok()).unwrap_or(0);
+    read(ClockId::CLOCK_REALTIME).saturating_add(step_ms)
 }
 
 /// A reading of the steady clock, for spans shorter than a millisecond.

@@ -82,7 +82,7 @@ async fn conversation(context: &Arc<Context>, wishes: &Wishes, socket: StdUnixSt
     let mut end_sent = false;
     loop {
         if wishes.settled.load(Ordering::SeqCst) {
-            failpoint!("settled.told.before");
+            failpoint!("settle.told.before");
             // A shim that does not hear it writes its record and goes; nobody needs that any more.
             _ = send(&mut write, &ToShim::Settled).await;
             _ = tokio::time::timeout(LAST_BREATH, gone(&mut read)).await;

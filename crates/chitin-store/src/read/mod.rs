@@ -38,6 +38,23 @@ impl Reader {
         open::connect(path, options, Role::Reader).map(|conn| Self { conn })
     }
 
+    /// Looks through a whole database that nobody writes, indexes against tables too. Takes as long as reading it, and more.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] with the first finding, or SQLite's.
+    pub fn integrity_check(path: &Path) -> Result<(), StoreError> {
+        let options = StoreOptions::new([0; 16], &chitin_core::Limits::default());
+        let reader = Self::open(path, &options)?;
+        let finding: String = reader
+            .conn
+            .query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))
+            .map_err(open::opening(path, "check"))?;
+        if finding == "ok" {
+            return Ok(());
+        }
+        Err(StoreError::Damaged { path: path.to_owned(), detail: finding.replace('\n', " ") })
+    }
+
     /// Runs one answer on one snapshot.
     fn snapshot<T>(
         &self,

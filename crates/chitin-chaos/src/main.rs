@@ -1,0 +1,97 @@
+//! `chitin-chaos`: runs rows of faults against the real program and prints what came out; see the library.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use chitin_chaos::interrupt::{self, InCharge};
+use chitin_chaos::report::{self, Outcome};
+use chitin_chaos::rows::{self, Row};
+use chitin_chaos::run::{self, Options};
+use chitin_chaos::{Broken, Held, Program};
+use clap::Parser;
+
+/// Real binaries, real faults, counted trials.
+#[derive(Debug, Parser)]
+#[command(name = "chitin-chaos", version, max_term_width = 110)]
+struct Args {
+    /// Rows to run, as 1,2,10a [default: all]
+    #[arg(long, value_delimiter = ',', value_name = "ROWS")]
+    rows: Vec<String>,
+    /// Trials of each row [default: a few]
+    #[arg(long, value_name = "N")]
+    trials: Option<u32>,
+    /// The first session's seed
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// The longest outage that is no failure, in milliseconds
+    #[arg(long, default_value_t = 1_000, value_name = "MS")]
+    outage: u64,
+    /// Keep the folders of what failed
+    #[arg(long)]
+    keep: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    // The trials run in a second process, which ends in good order when this one is interrupted.
+    match interrupt::in_charge() {
+        Ok(InCharge::Parent(code)) => return code,
+        Ok(InCharge::Child) => {}
+        Err(error) => {
+            say(&format!("chitin-chaos: {error}\n"));
+            return ExitCode::FAILURE;
+        }
+    }
+    match chaos(&args) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            say(&format!("chitin-chaos: {error}\n"));
+            ExitCode::from(64)
+        }
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "what a command line is for")]
+fn say(text: &str) {
+    print!("{text}");
+}
+
+/// A long run is watched: each row as it ends.
+#[expect(clippy::print_stderr, reason = "what a command line is for")]
+fn progress(line: &str) {
+    eprint!("{line}");
+}
+
+fn chaos(args: &Args) -> Held<bool> {
+    let rows = selected(&args.rows)?;
+    let program = Program::build()?;
+    let options = Options {
+        trials: args.trials,
+        seed: args.seed,
+        outage_bound: Duration::from_millis(args.outage),
+        keep: args.keep,
+        planted: None,
+    };
+    let mut outcomes: Vec<Outcome> = Vec::new();
+    for row in rows {
+        let outcome = run::row(row, &program, &options);
+        progress(&report::line(&outcome));
+        outcomes.push(outcome);
+    }
+    say(&if args.json { format!("{:#}\n", report::json(&outcomes)) } else { report::table(&outcomes) });
+    Ok(outcomes.iter().all(|outcome| outcome.failures.is_empty()))
+}
+
+fn selected(names: &[String]) -> Held<Vec<&'static Row>> {
+    if names.is_empty() {
+        return Ok(rows::ROWS.iter().collect());
+    }
+    names
+        .iter()
+        .map(|name| rows::find(name).ok_or_else(|| Broken::new(format!("no row is called {name}"))))
+        .collect()
+}

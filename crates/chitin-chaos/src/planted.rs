@@ -1,0 +1,1 @@
+//! Bugs that the suite must find, or it proves nothing.

@@ -1,0 +1,72 @@
+//! The faults, a file for each kind. A row is run in sessions: each prepares a gateway, makes some trials and checks.
+
+mod kills;
+mod power;
+mod steps;
+mod worker;
+
+use rustix::process::geteuid;
+
+use crate::run::Session;
+use crate::{Held, system};
+
+/// A fault.
+#[derive(Debug)]
+pub struct Row {
+    /// Its number, as in `--rows`.
+    pub name: &'static str,
+    /// What is done.
+    pub fault: &'static str,
+    /// What the machine must have.
+    pub(crate) needs: &'static [Need],
+    /// Trials where nobody says how many.
+    pub(crate) few: u32,
+    /// Makes at least one trial and at most as many as it may; how many.
+    pub(crate) session: fn(&mut Session<'_>) -> Held<u32>,
+}
+
+/// What not every machine has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// Mounting file systems over loop devices, and the programs for that.
+    LoopDisk,
+}
+
+impl Need {
+    /// Why it cannot be had here; `None`: it can.
+    pub(crate) fn is_missing(self) -> Option<String> {
+        match self {
+            Self::LoopDisk => {
+                if !geteuid().is_root() {
+                    return Some("mounting needs root".to_owned());
+                }
+                if !std::path::Path::new("/dev/loop-control").exists() {
+                    return Some("there are no loop devices".to_owned());
+                }
+                let missing =
+                    ["mkfs.ext4", "mount", "umount", "python3"].into_iter().find(|name| !system::has(name));
+                missing.map(|name| format!("{name} is not installed"))
+            }
+        }
+    }
+}
+
+/// All of them, in order.
+pub const ROWS: &[Row] = &[
+    kills::LOAD,
+    steps::VERBS,
+    worker::KILL_SHIM,
+    worker::KILL_WORKER,
+    kills::ALL_BUT_SHIMS,
+    power::CUT,
+    power::CUT_RUN,
+    steps::STARTS,
+    kills::PANIC,
+    kills::FLOOD,
+];
+
+/// The row of this name.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static Row> {
+    ROWS.iter().find(|row| row.name == name)
+}

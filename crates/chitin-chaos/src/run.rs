@@ -1,0 +1,110 @@
+//! Runs rows: session after session until there were as many trials as were asked for.
+
+use std::time::{Duration, Instant};
+
+use crate::chance::Chance;
+use crate::clock::now;
+use crate::gateway::Gateway;
+use crate::program::Program;
+use crate::report::{Failure, Outcome};
+use crate::rows::Row;
+use crate::{Broken, Held, interrupt};
+
+/// A row that failed so often is not tried further.
+const MOST_FAILURES: usize = 3;
+
+/// How rows are run.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Trials of each row; none: each row's own small count.
+    pub trials: Option<u32>,
+    /// The first session's; each further one has the next.
+    pub seed: u64,
+    /// The longest a client may be without an answer, and the longest until a submission is acknowledged again (R6.5).
+    pub outage_bound: Duration,
+    /// The folders of failed sessions stay.
+    pub keep: bool,
+    /// The program has this bug.
+    pub planted: Option<&'static str>,
+}
+
+/// What a session is made with.
+#[derive(Debug)]
+pub struct Session<'a> {
+    pub(crate) program: &'a Program,
+    pub(crate) chance: Chance,
+    /// Trials that may be made in this session; at least one is.
+    pub(crate) at_most: u32,
+    pub(crate) outage_bound: Duration,
+    planted: Option<&'static str>,
+    /// Outages that clients saw.
+    outages: Vec<Duration>,
+}
+
+impl Session<'_> {
+    /// A gateway that does not run yet, with these lines of `[limits]`.
+    pub(crate) fn prepare(&self, limits: &str) -> Held<Gateway> {
+        let gateway = Gateway::prepare(self.program, limits)?;
+        if let Some(bug) = self.planted {
+            gateway.points.plant(bug)?;
+        }
+        Ok(gateway)
+    }
+
+    /// A gateway that runs.
+    pub(crate) fn gateway(&self, limits: &str) -> Held<Gateway> {
+        let mut gateway = self.prepare(limits)?;
+        gateway.up()?;
+        Ok(gateway)
+    }
+
+    /// Clients saw this silence.
+    pub(crate) fn outage(&mut self, silence: Duration) {
+        self.outages.push(silence);
+    }
+
+    /// They saw these, and none may be longer than the bound.
+    pub(crate) fn judge_outages(&mut self, silences: Vec<Duration>) -> Held {
+        let longest = silences.iter().max().copied().unwrap_or_default();
+        self.outages.extend(silences);
+        if longest > self.outage_bound {
+            return Err(Broken::new(format!("clients were without an answer for {longest:?}")));
+        }
+        Ok(())
+    }
+}
+
+/// Runs one row to its end.
+pub fn row(row: &Row, program: &Program, options: &Options) -> Outcome {
+    let began = now();
+    let mut outcome = Outcome::new(row);
+    outcome.skipped = row.needs.iter().find_map(|need| need.is_missing());
+    let wanted = options.trials.unwrap_or(row.few);
+    let mut seed = options.seed;
+    while outcome.skipped.is_none() && outcome.trials < wanted && outcome.failures.len() < MOST_FAILURES {
+        let mut session = Session {
+            program,
+            chance: Chance::new(seed, row.name),
+            at_most: (wanted - outcome.trials).max(1),
+            outage_bound: options.outage_bound,
+            planted: options.planted,
+            outages: Vec::new(),
+        };
+        let held = interrupt::check().and_then(|()| (row.session)(&mut session));
+        match held {
+            Ok(trials) => outcome.trials += trials.max(1),
+            Err(error) => {
+                outcome.trials += 1;
+                outcome.failures.push(Failure { seed, why: error.to_string() });
+            }
+        }
+        outcome.outages.append(&mut session.outages);
+        seed = seed.wrapping_add(1);
+    }
+    outcome.took = elapsed(began);
+    outcome
+}
+
+fn elapsed(began: Instant) -> Duration {
+    now().duration_since(began)
+}
