@@ -1,8 +1,12 @@
 //! The faults, a file for each kind. A row is run in sessions: each prepares a gateway, makes some trials and checks.
 
+mod disk;
+mod forged;
 mod kills;
 mod power;
 mod steps;
+mod time;
+mod tree;
 mod worker;
 
 use rustix::process::geteuid;
@@ -61,8 +65,13 @@ pub const ROWS: &[Row] = &[
     power::CUT,
     power::CUT_RUN,
     steps::STARTS,
+    disk::FROZEN,
+    disk::CORRUPT,
     kills::PANIC,
+    tree::STUBBORN,
     kills::FLOOD,
+    forged::FORGED,
+    time::CLOCK,
 ];
 
 /// The row of this name.
