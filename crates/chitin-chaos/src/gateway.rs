@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::mpsc::sync_channel;
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::broken::{During, holds};
-use crate::clock::{PATIENCE, now, sleep_ms, until};
+use crate::clock::{PATIENCE, now, sleep_ms, until, until_within};
 use crate::http::{Answer, Door, NoAnswer, Request};
 use crate::points::{self, Points};
 use crate::processes::{self, Process};
@@ -29,6 +30,8 @@ pub(crate) struct Gateway {
     program: Program,
     /// What `chitin up` runs as: the gateway's supervisor, or the gateway itself.
     up: Option<Child>,
+    /// Where it listens, while it is up.
+    tcp: Option<SocketAddr>,
     /// The names its control groups go by, of each store it had.
     instances: Vec<String>,
     folder: Option<TempDir>,
@@ -49,7 +52,7 @@ impl Gateway {
         let points = Points::new(home.join("points"))?;
         // Debug builds on a busy machine: slowness is no fault under test.
         let patient = if limits.contains("submit_timeout_ms") { "" } else { "submit_timeout_ms = 20000\n" };
-        let limits = format!("listen = \"none\"\n[limits]\n{patient}{limits}\n");
+        let limits = format!("listen = \"127.0.0.1:0\"\n[limits]\n{patient}{limits}\n");
         fs::write(home.join("chitin.toml"), limits).during("write the configuration")?;
         Ok(Self {
             data: home.join("data"),
@@ -57,6 +60,7 @@ impl Gateway {
             points,
             program: program.clone(),
             up: None,
+            tcp: None,
             instances: Vec::new(),
             folder: Some(folder),
         })
@@ -100,6 +104,8 @@ impl Gateway {
         });
         let line = line.recv_timeout(PATIENCE).unwrap_or_default();
         if line.starts_with("ready ") {
+            let address = line.strip_prefix("ready http://").and_then(|rest| rest.split(' ').next());
+            self.tcp = address.and_then(|address| address.parse().ok());
             self.up = Some(child);
             self.know_instance();
             return Ok(Ok(()));
@@ -137,11 +143,7 @@ impl Gateway {
 
     /// The gateway's own process, once there is one.
     pub(crate) fn process(&self) -> Held<Process> {
-        until("the gateway has a process", || {
-            let text = fs::read_to_string(self.data.join("gateway.pid")).unwrap_or_default();
-            let process = text.trim().parse().ok().and_then(|pid| Process::open(pid, &self.data));
-            Ok(process.filter(|process| process.is_program() && !process.dies(Duration::ZERO)))
-        })
+        until("the gateway has a process", || Ok(self.lives("gateway.pid")))
     }
 
     /// Kills the gateway alone, at whatever it is doing, and waits for its death.
@@ -168,18 +170,25 @@ impl Gateway {
         })
     }
 
-    /// Whether what `chitin up` runs as has ended.
+    /// Whether nobody is left who starts the gateway again.
     fn is_down(&mut self) -> bool {
         if self.up.as_mut().is_none_or(|child| !matches!(child.try_wait(), Ok(None))) {
             self.up = None;
         }
-        self.up.is_none()
+        // A gateway whose supervisor was killed starts another one.
+        self.up.is_none() && self.lives("supervisor.pid").is_none() && self.lives("gateway.pid").is_none()
     }
 
-    /// Whether there is somebody who starts the gateway again.
-    pub(crate) fn is_supervised(&self) -> bool {
-        let pid = |name: &str| fs::read_to_string(self.data.join(name)).unwrap_or_default();
-        pid("supervisor.pid") != pid("gateway.pid")
+    /// The process of a pid file, while it lives.
+    fn lives(&self, name: &str) -> Option<Process> {
+        let text = fs::read_to_string(self.data.join(name)).unwrap_or_default();
+        let process = text.trim().parse().ok().and_then(|pid| Process::open(pid, &self.data))?;
+        (process.is_program() && !process.dies(Duration::ZERO)).then_some(process)
+    }
+
+    /// The supervisor's process, once there is one.
+    pub(crate) fn supervisor(&self) -> Held<Process> {
+        until("the gateway has a supervisor", || Ok(self.lives("supervisor.pid")))
     }
 
     /// Kills supervisor and gateway, or all but what `spared` names.
@@ -209,6 +218,26 @@ impl Gateway {
 
     pub(crate) fn door(&self) -> Door {
         Door::Unix(self.data.join("chitin.sock"))
+    }
+
+    /// Its port and its socket. A port is another one after an instance's end.
+    pub(crate) fn doors(&self) -> Held<Vec<Door>> {
+        let token = fs::read_to_string(self.data.join("admin.token")).during("read the token")?;
+        let tcp = Door::Tcp(self.tcp.during("a port")?, token.trim().to_owned());
+        Ok(vec![self.door(), tcp])
+    }
+
+    /// A second start beside a gateway that runs says that it runs, and ends.
+    pub(crate) fn only_one(&self) -> Held {
+        let mut child = self.command(&["up"]).spawn().during("start chitin up")?;
+        let ended = until_within(Duration::from_secs(20), "a second start ends", || {
+            Ok(child.try_wait().during("wait for chitin up")?)
+        });
+        _ = child.kill();
+        _ = child.wait();
+        let status = ended?;
+        holds!(status.success(), "a second start beside a gateway that runs: {status}");
+        Ok(())
     }
 
     /// One answer, and no second try.

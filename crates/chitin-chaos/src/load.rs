@@ -25,6 +25,8 @@ pub(crate) struct Plan {
     /// One in so many tasks runs; the others wait in the queue `held`. 1: all run.
     pub(crate) runs_one_in: u64,
     pub(crate) script: &'static str,
+    /// Every second client comes over TCP: only where the instance, and so its port, stays.
+    pub(crate) tcp: bool,
 }
 
 /// What one client saw.
@@ -54,6 +56,16 @@ pub(crate) struct Record {
 }
 
 impl Record {
+    /// No connection was refused.
+    pub(crate) fn nobody_refused(&self) -> Held {
+        match self.refused.first() {
+            Some(first) => {
+                Err(Broken::new(format!("{} connections were refused: {first}", self.refused.len())))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// The longest silence among the answers around each fault: from the last answer before it to the first after.
     pub(crate) fn outages(&self, faults: &[Instant]) -> Vec<Duration> {
         let gap_at = |fault: &Instant| {
@@ -73,9 +85,10 @@ impl Load {
     pub(crate) fn start(gateway: &Gateway, chance: &mut Chance, name: &str, plan: &Plan) -> Held<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let mut clients = Vec::new();
-        for number in 0..plan.clients {
+        let doors = if plan.tcp { gateway.doors()? } else { vec![gateway.door()] };
+        for (number, door) in (0..plan.clients).zip(doors.iter().cycle()) {
             let mut client = Client {
-                door: gateway.door(),
+                door: door.clone(),
                 runs: gateway.runs(),
                 chance: Chance::new(chance.next(), "client"),
                 name: format!("{name}-{number}"),

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use chitin_chaos::interrupt::{self, InCharge};
+use chitin_chaos::planted::{self, BUGS, Found};
 use chitin_chaos::report::{self, Outcome};
 use chitin_chaos::rows::{self, Row};
 use chitin_chaos::run::{self, Options};
@@ -26,9 +27,12 @@ struct Args {
     /// The longest outage that is no failure, in milliseconds
     #[arg(long, default_value_t = 1_000, value_name = "MS")]
     outage: u64,
-    /// Keep the folders of what failed
+    /// Keep the folders of all gateways
     #[arg(long)]
     keep: bool,
+    /// Show that planted bugs are found: all, or those named
+    #[arg(long, value_delimiter = ',', num_args = 0.., value_name = "BUGS", conflicts_with_all = ["rows", "trials"])]
+    planted: Option<Vec<String>>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -74,8 +78,11 @@ fn chaos(args: &Args) -> Held<bool> {
         seed: args.seed,
         outage_bound: Duration::from_millis(args.outage),
         keep: args.keep,
-        planted: None,
+        ..Options::default()
     };
+    if let Some(names) = &args.planted {
+        return look_for_planted(names, &program, &options);
+    }
     let mut outcomes: Vec<Outcome> = Vec::new();
     for row in rows {
         let outcome = run::row(row, &program, &options);
@@ -84,6 +91,16 @@ fn chaos(args: &Args) -> Held<bool> {
     }
     say(&if args.json { format!("{:#}\n", report::json(&outcomes)) } else { report::table(&outcomes) });
     Ok(outcomes.iter().all(|outcome| outcome.failures.is_empty()))
+}
+
+fn look_for_planted(names: &[String], program: &Program, options: &Options) -> Held<bool> {
+    if let Some(unknown) = names.iter().find(|name| !BUGS.iter().any(|bug| bug.name == **name)) {
+        return Err(Broken::new(format!("no planted bug is called {unknown}")));
+    }
+    let wanted = BUGS.iter().filter(|bug| names.is_empty() || names.iter().any(|name| name == bug.name));
+    let found: Vec<Found> = wanted.map(|bug| planted::look_for(bug, program, options)).collect();
+    say(&planted::table(&found));
+    Ok(found.iter().all(Found::is_good))
 }
 
 fn selected(names: &[String]) -> Held<Vec<&'static Row>> {

@@ -10,9 +10,6 @@ use crate::report::{Failure, Outcome};
 use crate::rows::Row;
 use crate::{Broken, Held, interrupt};
 
-/// A row that failed so often is not tried further.
-const MOST_FAILURES: usize = 3;
-
 /// How rows are run.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -24,8 +21,23 @@ pub struct Options {
     pub outage_bound: Duration,
     /// The folders of failed sessions stay.
     pub keep: bool,
+    /// A row that failed so often is not tried further.
+    pub most_failures: usize,
     /// The program has this bug.
     pub planted: Option<&'static str>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            trials: None,
+            seed: 1,
+            outage_bound: Duration::from_secs(1),
+            keep: false,
+            most_failures: 3,
+            planted: None,
+        }
+    }
 }
 
 /// What a session is made with.
@@ -37,6 +49,7 @@ pub struct Session<'a> {
     pub(crate) at_most: u32,
     pub(crate) outage_bound: Duration,
     planted: Option<&'static str>,
+    keep: bool,
     /// Outages that clients saw.
     outages: Vec<Duration>,
 }
@@ -44,7 +57,10 @@ pub struct Session<'a> {
 impl Session<'_> {
     /// A gateway that does not run yet, with these lines of `[limits]`.
     pub(crate) fn prepare(&self, limits: &str) -> Held<Gateway> {
-        let gateway = Gateway::prepare(self.program, limits)?;
+        let mut gateway = Gateway::prepare(self.program, limits)?;
+        if self.keep {
+            gateway.keep();
+        }
         if let Some(bug) = self.planted {
             gateway.points.plant(bug)?;
         }
@@ -81,13 +97,14 @@ pub fn row(row: &Row, program: &Program, options: &Options) -> Outcome {
     outcome.skipped = row.needs.iter().find_map(|need| need.is_missing());
     let wanted = options.trials.unwrap_or(row.few);
     let mut seed = options.seed;
-    while outcome.skipped.is_none() && outcome.trials < wanted && outcome.failures.len() < MOST_FAILURES {
+    while outcome.skipped.is_none() && outcome.trials < wanted && outcome.failures.len() < options.most_failures {
         let mut session = Session {
             program,
             chance: Chance::new(seed, row.name),
             at_most: (wanted - outcome.trials).max(1),
             outage_bound: options.outage_bound,
             planted: options.planted,
+            keep: options.keep,
             outages: Vec::new(),
         };
         let held = interrupt::check().and_then(|()| (row.session)(&mut session));

@@ -51,7 +51,7 @@ fn freeze(
     disk: &mut Disk,
     ledger: &mut Ledger,
 ) -> Held {
-    let plan = Plan { clients: 32, think_ms: (0, 20), runs_one_in: 20, script: SAY };
+    let plan = Plan { clients: 32, think_ms: (0, 20), runs_one_in: 20, script: SAY, tcp: false };
     let load = Load::start(gateway, &mut session.chance, "load", &plan)?;
     let before = gateway.process()?.pid;
     sleep_ms(session.chance.between(100, 300));

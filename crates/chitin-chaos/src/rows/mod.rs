@@ -5,6 +5,7 @@ mod forged;
 mod kills;
 mod power;
 mod steps;
+mod supervisor;
 mod time;
 mod tree;
 mod worker;
@@ -59,9 +60,12 @@ impl Need {
 pub const ROWS: &[Row] = &[
     kills::LOAD,
     steps::VERBS,
+    supervisor::KILL_SUPERVISOR,
     worker::KILL_SHIM,
     worker::KILL_WORKER,
     kills::ALL_BUT_SHIMS,
+    supervisor::HANG,
+    supervisor::CRASH_LOOP,
     power::CUT,
     power::CUT_RUN,
     steps::STARTS,

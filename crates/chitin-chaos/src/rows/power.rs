@@ -112,7 +112,7 @@ fn cuts(session: &mut Session<'_>) -> Held<u32> {
     let first = machine.gateway.submit("first", &machine.gateway.work("first", SAY))?;
     ledger.accepted("first".to_owned(), first)?;
     let trials = session.at_most.min(20);
-    let plan = Plan { clients: 8, think_ms: (0, 8), runs_one_in: 6, script: SAY };
+    let plan = Plan { clients: 8, think_ms: (0, 8), runs_one_in: 6, script: SAY, tcp: false };
     for trial in 1..=trials {
         let when = *session.chance.pick(WHEN).during("a time")?;
         let load = Load::start(&machine.gateway, &mut session.chance, &format!("load-{trial}"), &plan)?;

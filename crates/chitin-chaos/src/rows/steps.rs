@@ -83,6 +83,7 @@ fn each_step(session: &mut Session<'_>) -> Held<u32> {
         think_ms: (0, 40),
         runs_one_in: 1,
         script: "sleep 0.0$(($$ % 10)); echo \"result of $0\"",
+        tcp: false,
     };
     let load = Load::start(&gateway, &mut session.chance, "load", &plan)?;
     let trials = session.at_most.min(u32::try_from(STEPS.len()).unwrap_or(1));
