@@ -27,13 +27,7 @@ pub struct Bug {
 
 /// All of them.
 pub const BUGS: &[Bug] = &[
-    Bug {
-        name: "synchronous-normal",
-        what: "commits are not synced",
-        row: "9",
-        trials: 30,
-        is_quick: true,
-    },
+    Bug { name: "synchronous-normal", what: "commits are not synced", row: "9", trials: 30, is_quick: true },
     Bug {
         name: "ack-before-commit",
         what: "a submission is acknowledged before its commit",
@@ -113,7 +107,8 @@ pub fn look_for(bug: &'static Bug, program: &Program, options: &Options) -> Foun
     let Some(row) = rows::find(bug.row) else {
         return Found { bug, trials: 0, by: None, skipped: None };
     };
-    let options = Options { trials: Some(bug.trials), planted: Some(bug.name), most_failures: 1, ..options.clone() };
+    let options =
+        Options { trials: Some(bug.trials), planted: Some(bug.name), most_failures: 1, ..options.clone() };
     let outcome = run::row(row, program, &options);
     let by = outcome.failures.into_iter().next().map(|failure| failure.why);
     Found { bug, trials: outcome.trials, by, skipped: outcome.skipped }
@@ -124,7 +119,8 @@ pub fn look_for(bug: &'static Bug, program: &Program, options: &Options) -> Foun
 pub fn table(all: &[Found]) -> String {
     let mut text = format!("{:<24} {:<4} {:>6}  {}\n", "planted bug", "row", "trials", "found by");
     for Found { bug, trials, by, skipped } in all {
-        let first = |text: &str| text.lines().next().unwrap_or_default().chars().take(110).collect::<String>();
+        let first =
+            |text: &str| text.lines().next().unwrap_or_default().chars().take(110).collect::<String>();
         let said = match (skipped, by) {
             (Some(why), _) => format!("skipped: {why}"),
             (None, Some(by)) => first(by),

@@ -97,7 +97,10 @@ pub fn row(row: &Row, program: &Program, options: &Options) -> Outcome {
     outcome.skipped = row.needs.iter().find_map(|need| need.is_missing());
     let wanted = options.trials.unwrap_or(row.few);
     let mut seed = options.seed;
-    while outcome.skipped.is_none() && outcome.trials < wanted && outcome.failures.len() < options.most_failures {
+    while outcome.skipped.is_none()
+        && outcome.trials < wanted
+        && outcome.failures.len() < options.most_failures
+    {
         let mut session = Session {
             program,
             chance: Chance::new(seed, row.name),
