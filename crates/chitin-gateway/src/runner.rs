@@ -9,6 +9,7 @@
 mod attempt;
 mod careful;
 mod collect;
+pub(crate) mod leftover;
 mod recover;
 mod salvage;
 mod shortage;

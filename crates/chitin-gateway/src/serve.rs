@@ -29,7 +29,7 @@ use crate::engine::{self, Checkpoints, Engine, Pending, chain};
 use crate::entrance::Doors;
 use crate::http::{Access, Budgets, Face, Isolation, Listeners};
 use crate::readers::Readers;
-use crate::runner::{BaseEnv, Context, Hub, Jobs, spawn_workers, take_up_one_by_one};
+use crate::runner::{BaseEnv, Context, Hub, Jobs, leftover, spawn_workers, take_up_one_by_one};
 use crate::spool::{Janitor, Removal, Spool};
 use crate::stop::{Mode, Stop};
 use crate::supervised::{self, Inherited, Successor, Supervised};
@@ -449,13 +449,14 @@ fn sweep_folders(context: &Context, janitor: &Janitor) -> Result<(), String> {
     let folders = context.spool.folders().map_err(|error| error.to_string())?;
     for (id, attempt) in folders {
         let verdict = |reader: &Reader| reader.spool_verdict(id, attempt);
-        match context.readers.with(verdict).map_err(|error: StoreError| chain(&error))? {
-            SpoolVerdict::Running => {}
-            SpoolVerdict::EndedKeepLogs => janitor.remove(Removal::Attempt { id, attempt, keep_logs: true }),
+        let keep_logs = match context.readers.with(verdict).map_err(|error: StoreError| chain(&error))? {
+            SpoolVerdict::Running => continue,
+            SpoolVerdict::EndedKeepLogs => true,
             // Of this attempt alone: another one of the same task may run.
-            SpoolVerdict::EndedRemove | SpoolVerdict::Unknown => {
-                janitor.remove(Removal::Attempt { id, attempt, keep_logs: false });
-            }
+            SpoolVerdict::EndedRemove | SpoolVerdict::Unknown => false,
+        };
+        if leftover::has_left(context, id, attempt) {
+            janitor.remove(Removal::Attempt { id, attempt, keep_logs });
         }
     }
     // A group of an attempt that is not under way was left by a shim that was killed.

@@ -63,6 +63,22 @@ pub fn probe(spool_dir: &Path, token: &str, current_boot_id: &str) -> io::Result
     }
 }
 
+/// The claim of a shim that lives in this folder, under whatever token: for whoever knows that the attempt has ended.
+///
+/// # Errors
+/// The folder or a claim exists and cannot be read.
+pub fn living(spool_dir: &Path) -> io::Result<Option<Claim>> {
+    for entry in fs::read_dir(spool_dir)? {
+        let name = entry?.file_name();
+        let Some(token) = name.to_str().and_then(|name| name.strip_prefix("claim-")) else { continue };
+        let Some((file, Some(claim))) = open_claim(spool_dir, token)? else { continue };
+        if claim.shim.is_some() && matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)) {
+            return Ok(Some(claim));
+        }
+    }
+    Ok(None)
+}
+
 /// The claim file and its content, if it can be understood.
 fn open_claim(spool_dir: &Path, token: &str) -> io::Result<Option<(File, Option<Claim>)>> {
     let file = match File::open(spool_dir.join(names::claim(token))) {
