@@ -45,6 +45,8 @@ impl Default for Options {
 pub struct Session<'a> {
     pub(crate) program: &'a Program,
     pub(crate) chance: Chance,
+    /// What the chance is from; where ways take turns, each is met.
+    pub(crate) seed: u64,
     /// Trials that may be made in this session; at least one is.
     pub(crate) at_most: u32,
     pub(crate) outage_bound: Duration,
@@ -104,6 +106,7 @@ pub fn row(row: &Row, program: &Program, options: &Options) -> Outcome {
         let mut session = Session {
             program,
             chance: Chance::new(seed, row.name),
+            seed,
             at_most: (wanted - outcome.trials).max(1),
             outage_bound: options.outage_bound,
             planted: options.planted,

@@ -127,26 +127,19 @@ fn crash_loop(session: &mut Session<'_>) -> Held<u32> {
     let mut gateway = session.gateway("waiting_tasks = 1000000\n")?;
     let mut ledger = Ledger::default();
     kills::fill(&gateway, &mut ledger, 20)?;
-    let trials = session.at_most.min(2);
-    let first = session.chance.between(0, 1);
-    for trial in 0..trials {
-        // They hand in what waits: whatever runs when a recovery kills would be set aside, too.
-        let plan = Plan { clients: 4, runs_one_in: u64::from(u32::MAX), ..CLIENTS };
-        let load = Load::start(&gateway, &mut session.chance, &format!("load-{trial}"), &plan)?;
-        sleep_ms(session.chance.between(50, 200));
-        if (u64::from(trial) + first).is_multiple_of(2) {
-            no_life(session, &mut gateway)?;
-        } else {
-            deadly_task(&mut gateway, &mut ledger, &format!("deadly-{trial}"))?;
-        }
-        let record = load.stop(&mut ledger)?;
-        record.nobody_refused()?;
-        let fault = now();
-        let key = format!("after-{trial}");
-        check::accepts_again(&gateway, &mut ledger, &key, fault, session.outage_bound)?;
+    // They hand in what waits: whatever runs when a recovery kills would be set aside, too.
+    let plan = Plan { clients: 4, runs_one_in: u64::from(u32::MAX), ..CLIENTS };
+    let load = Load::start(&gateway, &mut session.chance, "load", &plan)?;
+    sleep_ms(session.chance.between(50, 200));
+    if session.seed.is_multiple_of(2) {
+        no_life(session, &mut gateway)?;
+    } else {
+        deadly_task(&mut gateway, &mut ledger, "deadly")?;
     }
+    load.stop(&mut ledger)?.nobody_refused()?;
+    check::accepts_again(&gateway, &mut ledger, "after", now(), session.outage_bound)?;
     check::everything(&mut gateway, &ledger)?;
-    Ok(trials)
+    Ok(1)
 }
 
 /// No gateway gets as far as to serve: it is tried again and again, and the one that can live is found.
