@@ -41,10 +41,6 @@ impl Ledger {
         }
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.accepted.len()
-    }
-
     pub(crate) fn keys(&self) -> impl Iterator<Item = (&str, &str)> {
         self.accepted.iter().map(|(key, id)| (key.as_str(), id.as_str()))
     }
