@@ -103,6 +103,14 @@ impl Disk {
         Ok(disk)
     }
 
+    /// A disk that is made, cut off and forgotten, to see whether this machine allows that.
+    pub(crate) fn try_one() -> Held {
+        let folder = tempfile::Builder::new().prefix("chitin-chaos.").tempdir().during("make a folder")?;
+        let mut disk = Self::new(folder.path(), 16)?;
+        disk.cut()?;
+        disk.unmount()
+    }
+
     pub(crate) fn mount(&mut self) -> Held {
         system::run(
             "mount",

@@ -91,6 +91,10 @@ impl Gateway {
 
     /// Starts it, or says how it refused.
     pub(crate) fn try_up(&mut self) -> Held<Result<(), Refused>> {
+        if let Some(mut before) = self.up.take() {
+            // Dead, or nobody would start another one; unless it is waited for, it stays in the table of processes.
+            _ = before.wait();
+        }
         let errors = self.home.join("up.stderr");
         let mut command = self.command(&["up"]);
         command.stderr(fs::File::create(&errors).during("make a file")?);

@@ -29,6 +29,13 @@ pub struct Bug {
 pub const BUGS: &[Bug] = &[
     Bug { name: "synchronous-normal", what: "commits are not synced", row: "9", trials: 30, is_quick: true },
     Bug {
+        name: "trust-page-cache",
+        what: "what the page cache shows of a log is taken for what the disk has",
+        row: "14",
+        trials: 20,
+        is_quick: true,
+    },
+    Bug {
         name: "ack-before-commit",
         what: "a submission is acknowledged before its commit",
         row: "2",

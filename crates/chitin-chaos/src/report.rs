@@ -82,7 +82,7 @@ pub fn table(outcomes: &[Outcome]) -> String {
         for Failure { seed, why } in &outcome.failures {
             _ = write!(
                 text,
-                "\nrow {}, seed {seed}: {why}\nagain: chitin-chaos --rows {} --trials {} --seed {seed}\n",
+                "\nrow {}, seed {seed}: {why}\nagain: cargo run -p chitin-chaos -- --rows {} --trials {} --seed {seed}\n",
                 outcome.name,
                 outcome.name,
                 outcome.trials.clamp(1, 30)

@@ -27,9 +27,3 @@ pub(crate) fn run<S: AsRef<OsStr>>(program: &str, args: &[S]) -> Held<String> {
     );
     String::from_utf8(output.stdout).map_err(|error| Broken::new(format!("{program}: {error}")))
 }
-
-/// Whether a program is there.
-pub(crate) fn has(program: &str) -> bool {
-    std::env::var_os("PATH")
-        .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(program).is_file()))
-}

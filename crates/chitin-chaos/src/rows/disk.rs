@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{Need, Row};
 use crate::broken::{During, holds};
 use crate::check::{self, Ledger, SAY};
-use crate::clock::{now, sleep_ms, until};
+use crate::clock::{now, sleep_ms};
 use crate::disk::Disk;
 use crate::http::Request;
 use crate::load::{Load, Plan};
@@ -83,6 +83,9 @@ fn freeze(
     load.stop(ledger).map(|_| ())
 }
 
+/// Most pages are in use.
+const PAGES_TRIED: u32 = 30;
+
 fn damaged(session: &mut Session<'_>) -> Held<u32> {
     let mut gateway = session.gateway("")?;
     let trials = session.at_most.min(20);
@@ -95,10 +98,10 @@ fn damaged(session: &mut Session<'_>) -> Held<u32> {
             gateway.submit(&key, &gateway.work(&key, "true"))?;
             order.push(key);
         }
-        if session.chance.one_in(2) {
-            corrupt_page(session, &mut gateway)?;
-        } else {
-            torn_log(session, &mut gateway)?;
+        match session.chance.between(0, 2) {
+            0 => corrupt_page(session, &mut gateway)?,
+            1 => torn_log(session, &mut gateway)?,
+            _ => left_log(&mut gateway)?,
         }
         // What is there is a beginning of what was accepted, in its order.
         let mut there: Vec<String> = gateway.list("")?.into_iter().map(|task| task.key).collect();
@@ -114,28 +117,46 @@ fn damaged(session: &mut Session<'_>) -> Held<u32> {
 
 /// A page that makes no sense is refused; with the file as it was, all is there.
 fn corrupt_page(session: &mut Session<'_>, gateway: &mut crate::gateway::Gateway) -> Held {
+    // A start works the log into the file.
+    gateway.down()?;
+    gateway.up()?;
     gateway.down()?;
     let database = gateway.data.join("chitin.db");
     let whole = fs::read(&database).during("read the database")?;
     let pages = u64::try_from(whole.len()).unwrap_or(0) / 4_096;
-    // A page that the database uses: a tree's, by its first byte.
-    let page = until("a page of a tree", || {
+    for _ in 0..PAGES_TRIED {
         let page = session.chance.between(1, pages.saturating_sub(1));
-        let first = whole.get(usize::try_from(page * 4_096).unwrap_or(0)).copied();
-        Ok(matches!(first, Some(2 | 5 | 10 | 13)).then_some(page))
-    })?;
-    let file = OpenOptions::new().write(true).open(&database).during("open the database")?;
-    file.write_all_at(&[0xff; 16], page * 4_096).during("damage a page")?;
-    drop(file);
-    match gateway.try_up()? {
-        Ok(()) => return Err(Broken::new(format!("it starts with page {page} damaged"))),
-        Err(refused) => {
-            let says = refused.said.contains("damaged") || refused.said.contains("malformed");
-            holds!(refused.code > 0 && says, "how it refuses a damaged database: {refused:?}");
-        }
+        let file = OpenOptions::new().write(true).open(&database).during("open the database")?;
+        file.write_all_at(&[0xff; 16], page * 4_096).during("damage a page")?;
+        drop(file);
+        let Err(refused) = gateway.try_up()? else {
+            // A page that nothing uses, which harms nobody; another one.
+            gateway.down()?;
+            check::whole_database(gateway)?;
+            continue;
+        };
+        let says = refused.said.contains("damaged") || refused.said.contains("malformed");
+        holds!(refused.code > 0 && says, "how it refuses a damaged database: {refused:?}");
+        fs::write(&database, &whole).during("put the database back")?;
+        return gateway.up();
     }
-    fs::write(&database, &whole).during("put the database back")?;
-    gateway.up()
+    Err(Broken::new(format!("it starts with any of {PAGES_TRIED} pages damaged")))
+}
+
+/// What a dead gateway left in the log is worked into the database, and so written and synced again, before anything is
+/// read: after a failed sync the page cache shows what the disk may not have.
+fn left_log(gateway: &mut crate::gateway::Gateway) -> Held {
+    gateway.kill_all_but(|_| false)?;
+    let log = gateway.data.join("chitin.db-wal");
+    let bytes = || fs::metadata(&log).map_or(0, |meta| meta.len());
+    let left = bytes();
+    gateway.up()?;
+    // A few pages are a new life's own.
+    holds!(
+        left < 100_000 || bytes() < left,
+        "a log of {left} bytes was read as it was found, and gone on with"
+    );
+    Ok(())
 }
 
 /// The end of the log is missing, from any byte on.

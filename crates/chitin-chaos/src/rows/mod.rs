@@ -10,10 +10,11 @@ mod time;
 mod tree;
 mod worker;
 
-use rustix::process::geteuid;
+use std::sync::OnceLock;
 
+use crate::Held;
+use crate::disk::Disk;
 use crate::run::Session;
-use crate::{Held, system};
 
 /// A fault.
 #[derive(Debug)]
@@ -41,20 +42,16 @@ impl Need {
     /// Why it cannot be had here; `None`: it can.
     pub(crate) fn is_missing(self) -> Option<String> {
         match self {
+            // What a root in a container may do, only trying tells.
             Self::LoopDisk => {
-                if !geteuid().is_root() {
-                    return Some("mounting needs root".to_owned());
-                }
-                if !std::path::Path::new("/dev/loop-control").exists() {
-                    return Some("there are no loop devices".to_owned());
-                }
-                let missing =
-                    ["mkfs.ext4", "mount", "umount", "python3"].into_iter().find(|name| !system::has(name));
-                missing.map(|name| format!("{name} is not installed"))
+                let tried = TRIED.get_or_init(|| Disk::try_one().err().map(|error| error.to_string()));
+                tried.as_ref().map(|error| format!("no disk can be mounted and cut off here: {error}"))
             }
         }
     }
 }
+
+static TRIED: OnceLock<Option<String>> = OnceLock::new();
 
 /// All of them, in order.
 pub const ROWS: &[Row] = &[
