@@ -133,13 +133,17 @@ fn remove_flat(folder: &Path) -> io::Result<()> {
     fs::remove_dir(folder)
 }
 
+/// Logs stay, and so do claims: as long as the folder is there, a straggling shim may still come and look for the claim
+/// of the token it was started under.
 fn keep_only_logs(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)?.filter_map(Result::ok) {
         let name = entry.file_name();
-        let is_log = name.to_str().is_some_and(|name| {
-            name == names::INTERLEAVE || name.starts_with("stdout.") || name.starts_with("stderr.")
+        let stays = name.to_str().is_some_and(|name| {
+            let is_log =
+                name == names::INTERLEAVE || name.starts_with("stdout.") || name.starts_with("stderr.");
+            is_log || name.starts_with(names::CLAIM)
         });
-        if !is_log && fs::remove_file(entry.path()).is_err() {
+        if !stays && fs::remove_file(entry.path()).is_err() {
             _ = fs::remove_dir_all(entry.path());
         }
     }
@@ -211,5 +215,26 @@ fn clean(spool: &Spool, removals: &Receiver<Removal>) {
         if ended {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn beside_kept_logs_stands_whatever_a_straggling_shim_must_still_find() {
+        let root = tempfile::tempdir().unwrap();
+        let spool = Spool::new(root.path().join("spool"), root.path().join("spares"));
+        let (id, attempt) = (TaskId([1; 16]), AttemptNo(1));
+        let folder = spool.make(id, attempt).unwrap();
+        let names = ["stdout.0", "stderr.0", names::INTERLEAVE, "claim-old", "exit", "shim.sock", "result"];
+        names.iter().for_each(|name| fs::write(folder.join(name), b"x").unwrap());
+        fs::create_dir(folder.join(names::SCRATCH)).unwrap();
+        spool.carry_out(Removal::Attempt { id, attempt, keep_logs: true }).unwrap();
+        let mut left: Vec<_> =
+            fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["claim-old", names::INTERLEAVE, "stderr.0", "stdout.0"]);
     }
 }

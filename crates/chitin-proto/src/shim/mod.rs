@@ -41,10 +41,13 @@ pub mod names {
     /// What a shim could say nowhere else: a line for people.
     pub const SHIM_LOG: &str = "shim.log";
 
+    /// What the name of every claim begins with.
+    pub const CLAIM: &str = "claim-";
+
     /// The name the claim of `token` is linked to.
     #[must_use]
     pub fn claim(token: &str) -> String {
-        format!("claim-{token}")
+        format!("{CLAIM}{token}")
     }
 
     /// The file that holds a stream's bytes from logical offset `start` on: `stdout.0`, `stdout.10000000`, ….
