@@ -7,7 +7,7 @@
 //! | what | where |
 //! |---|---|
 //! | the steps from the first instruction to the loop | `attempt`, `claim`, `child` |
-//! | the life cycle, pure | `machine` |
+//! | the life cycle, pure | [`machine`] |
 //! | the loop that carries it out | `run`, `conn`, `output`, `memory`, `report` |
 //! | groups and trees | [`groups`], [`tree`], `proc` |
 //! | the process that shims are forked from | `fork_server`, `title` |
@@ -25,7 +25,7 @@ mod fork_server;
 pub mod groups;
 pub mod inherited;
 mod limits;
-mod machine;
+pub mod machine;
 mod memory;
 mod output;
 mod proc;

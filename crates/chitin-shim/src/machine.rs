@@ -13,6 +13,8 @@
 //!
 //! Connections are the same machine, because who is obeyed and when to leave depend on each other: one gateway at a
 //! time, the highest epoch; every other connection has a few seconds to say what it is.
+//!
+//! Public for the simulator, which runs this very machine in a made-up world.
 
 use chitin_proto::shim::ToShim;
 
@@ -22,14 +24,14 @@ use crate::limits;
 mod tests;
 
 /// A connection, numbered in the order of arrival. The one the shim was born with is [`BORN_WITH`].
-pub(crate) type ConnId = u64;
+pub type ConnId = u64;
 
 /// The socket pair to the gateway that gave the order.
-pub(crate) const BORN_WITH: ConnId = 0;
+pub const BORN_WITH: ConnId = 0;
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Input {
+pub enum Input {
     /// Somebody connected.
     Connected(ConnId),
     /// A connection is gone, or what came over it was no frame.
@@ -54,7 +56,7 @@ pub(crate) enum Input {
 
 /// What to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Action {
+pub enum Action {
     /// Tell that the command runs.
     SendStarted(ConnId),
     /// Tell how it ended.
@@ -77,7 +79,7 @@ pub(crate) enum Action {
 
 /// Who began the end of the command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Why {
+pub enum Why {
     /// The command itself, or somebody else's signal.
     Itself,
     /// We: its time was up.
@@ -108,9 +110,9 @@ enum Remains {
     Nothing,
 }
 
-/// See the module.
+/// One attempt's life cycle. It begins with a command that runs, or that could not be started; the claim came before.
 #[derive(Debug)]
-pub(crate) struct Machine {
+pub struct Machine {
     phase: Phase,
     remains: Remains,
     grace_ms: u64,
@@ -121,14 +123,16 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// A command that runs since `now`.
-    pub(crate) fn running(now: u64, epoch: u64, timeout_ms: Option<u64>, grace_ms: u64) -> Self {
+    /// A command that runs since `now`, on any clock of milliseconds that does not step.
+    #[must_use]
+    pub fn running(now: u64, epoch: u64, timeout_ms: Option<u64>, grace_ms: u64) -> Self {
         let timeout_at = timeout_ms.map(|ms| now.saturating_add(ms));
         Self::new(Phase::Running { timeout_at }, Remains::Command, epoch, grace_ms)
     }
 
     /// A command that could not be started; its report is due ([`Input::Collected`]).
-    pub(crate) fn not_started(epoch: u64) -> Self {
+    #[must_use]
+    pub fn not_started(epoch: u64) -> Self {
         Self::new(Phase::Finishing, Remains::Nothing, epoch, 0)
     }
 
@@ -137,7 +141,8 @@ impl Machine {
     }
 
     /// When [`Input::Tick`] is due next.
-    pub(crate) fn deadline(&self) -> Option<u64> {
+    #[must_use]
+    pub fn deadline(&self) -> Option<u64> {
         let phase = match self.phase {
             Phase::Running { timeout_at } => timeout_at,
             Phase::Ending { kill_at, .. } | Phase::Lingering { kill_at } => Some(kill_at),
@@ -149,12 +154,13 @@ impl Machine {
     }
 
     /// The command is still expected to run: limits are worth watching.
-    pub(crate) fn watches_memory(&self) -> bool {
+    #[must_use]
+    pub fn watches_memory(&self) -> bool {
         matches!(self.phase, Phase::Running { .. } | Phase::Ending { .. })
     }
 
     /// Takes one input; the actions are to be done in order.
-    pub(crate) fn step(&mut self, now: u64, input: Input) -> Vec<Action> {
+    pub fn step(&mut self, now: u64, input: Input) -> Vec<Action> {
         let mut out = Vec::new();
         match input {
             Input::Connected(conn) => {

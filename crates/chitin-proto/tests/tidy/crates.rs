@@ -16,6 +16,7 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
     ("chitin-gateway", &["chitin-core", "chitin-failpoints", "chitin-proto", "chitin-shim", "chitin-store"]),
     ("chitin", &["chitin-gateway", "chitin-proto", "chitin-shim"]),
     ("chitin-chaos", &["chitin-store"]),
+    ("chitin-sim", &["chitin-core", "chitin-proto", "chitin-shim", "chitin-store"]),
 ];
 
 /// All that the core may use of others: nothing that reads, writes, waits or knows the time.

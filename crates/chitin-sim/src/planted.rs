@@ -1,0 +1,47 @@
+//! Bugs, planted to see that the checkers find them. They sit where the simulator feeds the core or carries its word
+//! out, never in the product: what a core would do that ignores a token is what this one does when the token it is
+//! given is always the right one.
+
+/// A bug.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub enum Bug {
+    /// A report settles whatever attempt of that number runs, whoever it is from.
+    SettledWithoutToken,
+    /// A backoff is stored without the time it ends.
+    DueTimeForgotten,
+    /// Outputs leave before the commit is done.
+    ReleasedBeforeCommit,
+    /// A rollback leaves in memory what it took from the disk.
+    OverlayKept,
+    /// A shim starts its command without a claim.
+    StartedWithoutClaim,
+    /// After a restart, what runs is started again.
+    RunAgain,
+    /// A machine that went down is held against the task.
+    HostLostIsPoison,
+    /// After a restart of the machine, a missing claim is believed.
+    MissingClaimBelieved,
+    /// What a killed shim had started is left alone.
+    TreeLeft,
+    /// A shim obeys any gateway.
+    StaleGatewayObeyed,
+    /// Where logs are kept, the void claim beside them goes. Not planted at first: a seed found it.
+    VoidClaimSwept,
+}
+
+impl Bug {
+    /// Every one.
+    pub const ALL: &[Self] = &[
+        Self::SettledWithoutToken,
+        Self::DueTimeForgotten,
+        Self::ReleasedBeforeCommit,
+        Self::OverlayKept,
+        Self::StartedWithoutClaim,
+        Self::RunAgain,
+        Self::HostLostIsPoison,
+        Self::MissingClaimBelieved,
+        Self::TreeLeft,
+        Self::StaleGatewayObeyed,
+        Self::VoidClaimSwept,
+    ];
+}

@@ -1,0 +1,459 @@
+//! A shim around its machine, and the tree it started. The machine is the product's own; what stands here is what the
+//! product's loop does with its actions, on a made-up kernel. A tree outlives its shim: only a machine's end or a signal
+//! ends it.
+
+use std::collections::VecDeque;
+
+use chitin_core::{AttemptKey, Outcome, StartOrder};
+use chitin_proto::shim::ToShim;
+use chitin_shim::machine::{Action, BORN_WITH, ConnId, Input, Machine, Why};
+
+use super::disk::Claim;
+use super::net::{ConnNo, FromShim};
+use super::report::{Logs, Report};
+use super::{Event, Fault, World};
+use crate::check::Seen;
+use crate::planted::Bug;
+
+pub(super) type ShimNo = u64;
+
+/// How a command ends if nobody interferes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Exit {
+    Code(i32),
+    Signal(i32),
+}
+
+#[derive(Debug)]
+pub(super) struct Shim {
+    pub(super) key: AttemptKey,
+    epoch: u64,
+    /// The highest of its order and of all that attached.
+    heard_epoch: u64,
+    timeout_ms: Option<u64>,
+    machine: Option<Machine>,
+    conns: Vec<(ConnId, ConnNo)>,
+    next_conn: ConnId,
+    is_listening: bool,
+    exit: Option<Exit>,
+    started_at_ms: Option<i64>,
+    report: Option<Report>,
+}
+
+impl Shim {
+    /// The number a new connection will have; `None`: it does not listen yet.
+    pub(super) fn next_conn(&self) -> Option<ConnId> {
+        self.is_listening.then_some(self.next_conn)
+    }
+}
+
+/// What a shim started.
+#[derive(Debug)]
+pub(super) struct Tree {
+    pub(super) key: AttemptKey,
+    command: Option<Exit>,
+    /// Processes that outlive the command.
+    has_others: bool,
+    others_ms: i64,
+    ignores_sigterm: bool,
+    /// Counts what was decided about its end; what was decided before is void.
+    turn: u32,
+}
+
+impl World {
+    pub(super) fn spawn_shim(&mut self, order: StartOrder) -> ShimNo {
+        self.next += 1;
+        let shim = self.next;
+        let epoch = self.epoch().0.unsigned_abs();
+        self.shims.insert(
+            shim,
+            Shim {
+                key: order.attempt,
+                epoch,
+                heard_epoch: epoch,
+                timeout_ms: order.policy.timeout_ms.map(i64::unsigned_abs),
+                machine: None,
+                conns: Vec::new(),
+                next_conn: BORN_WITH + 1,
+                is_listening: false,
+                exit: None,
+                started_at_ms: None,
+                report: None,
+            },
+        );
+        let at = self.wait_ms(12);
+        self.after(at, Event::Claims(shim));
+        shim
+    }
+
+    pub(super) fn shim_is_born_with(&mut self, shim: ShimNo, conn: ConnNo) {
+        if let Some(shim) = self.shims.get_mut(&shim) {
+            shim.conns.push((BORN_WITH, conn));
+        }
+    }
+
+    /// Links its claim, or obeys the void one.
+    pub(super) fn claims(&mut self, no: ShimNo) {
+        let Some(shim) = self.shims.get(&no) else { return };
+        let key = shim.key;
+        let boot = self.clock.boot();
+        let ours = Claim::Shim { shim: no, boot };
+        let claimed = self.disk.get((key.id, key.attempt)).map(|folder| folder.link(key.token, ours));
+        let obeys = !self.planted(Bug::StartedWithoutClaim);
+        self.note(|| {
+            format!("shim {no} claims {:?}.{} {:?}: {claimed:?}", key.seq, key.attempt.0, key.token)
+        });
+        match claimed {
+            Some(claim) if claim == ours || !obeys => {
+                let at = self.wait_ms(6);
+                self.after(at, Event::Begins(no));
+            }
+            Some(_) => {
+                let conn = self.shims.get(&no).and_then(|shim| shim.conns.first().copied());
+                if let Some((_, conn)) = conn {
+                    self.send_to_gateway(conn, FromShim::Void);
+                }
+                self.shim_leaves(no);
+            }
+            // The folder was swept.
+            None => self.shim_leaves(no),
+        }
+    }
+
+    /// Starts the command, or cannot.
+    pub(super) fn begins(&mut self, no: ShimNo) {
+        let now = self.clock.boottime_ms().unsigned_abs();
+        let wall_ms = self.clock.wall_ms();
+        let grace_ms = self.plan.limits.grace_ms;
+        let cannot = self.strikes(Fault::StartFails);
+        let not_found = self.rng.coin();
+        let Some(shim) = self.shims.get_mut(&no) else { return };
+        let key = shim.key;
+        shim.is_listening = true;
+        if cannot {
+            shim.machine = Some(Machine::not_started(shim.epoch));
+            shim.report = Some(Report {
+                key,
+                outcome: Outcome::Failed,
+                exit_code: Some(if not_found { 127 } else { 125 }),
+                signal: None,
+                non_retryable: not_found,
+                started_at_ms: None,
+                ended_at_ms: wall_ms,
+                logs: Logs::None,
+            });
+            self.see(&Seen::Collected { key, outcome: Outcome::Failed });
+            return self.drive(no, Input::Collected);
+        }
+        shim.machine = Some(Machine::running(now, shim.epoch, shim.timeout_ms, grace_ms));
+        shim.started_at_ms = Some(wall_ms);
+        self.plant_tree(no, key);
+        self.see(&Seen::Begins(key));
+        self.note(|| format!("shim {no} runs {:?}.{} {:?}", key.seq, key.attempt.0, key.token));
+        let conns: Vec<_> = self.shims.get(&no).map(|shim| shim.conns.clone()).unwrap_or_default();
+        let told = conns.iter().all(|(_, conn)| self.send_to_gateway(*conn, FromShim::Started));
+        if told {
+            self.wake_shim(no);
+        } else {
+            self.drive(no, Input::Lost(BORN_WITH));
+        }
+    }
+
+    fn plant_tree(&mut self, no: ShimNo, key: AttemptKey) {
+        let longest = if self.calm { 200 } else { self.plan.longest_command_ms };
+        let runs_ms = self.rng.between(1, longest);
+        let fails = self.rng.permille(self.plan.fails_permille);
+        let exit = match (fails, self.rng.below(4)) {
+            (false, _) => Exit::Code(0),
+            (true, 0) => Exit::Signal(11),
+            (true, 1) => {
+                self.after(runs_ms / 2, Event::OutOfMemory(no));
+                Exit::Code(1)
+            }
+            (true, _) => Exit::Code(3),
+        };
+        let tree = Tree {
+            key,
+            command: Some(exit),
+            has_others: self.rng.permille(150),
+            others_ms: self.rng.between(0, 4_000),
+            ignores_sigterm: self.rng.permille(200),
+            turn: 0,
+        };
+        self.trees.insert(no, tree);
+        self.after(runs_ms, Event::CommandExits { tree: no, turn: 0 });
+    }
+
+    pub(super) fn out_of_memory(&mut self, no: ShimNo) {
+        let watches = self.shims.get(&no).and_then(|shim| shim.machine.as_ref());
+        if watches.is_some_and(Machine::watches_memory) {
+            self.drive(no, Input::OutOfMemory);
+        }
+    }
+
+    pub(super) fn command_exits(&mut self, no: ShimNo, turn: u32) {
+        let Some(tree) = self.trees.get_mut(&no).filter(|tree| tree.turn == turn) else { return };
+        let Some(exit) = tree.command.take() else { return };
+        let (has_others, others_ms) = (tree.has_others, tree.others_ms);
+        if let Some(shim) = self.shims.get_mut(&no) {
+            shim.exit = Some(exit);
+            self.drive(no, Input::Exited);
+        }
+        if has_others {
+            self.after(others_ms, Event::OthersGo { tree: no, turn });
+        } else {
+            self.tree_is_gone(no);
+        }
+    }
+
+    pub(super) fn others_go(&mut self, no: ShimNo, turn: u32) {
+        if self.trees.get(&no).is_some_and(|tree| tree.turn == turn) {
+            self.tree_is_gone(no);
+        }
+    }
+
+    fn tree_is_gone(&mut self, no: ShimNo) {
+        if let Some(tree) = self.trees.remove(&no) {
+            self.see(&Seen::TreeGone(tree.key));
+            self.drive(no, Input::TreeGone);
+        }
+    }
+
+    /// A signal to all of it, after which its end is near, or not.
+    fn signal(&mut self, no: ShimNo, kill: bool) {
+        let after = if kill { self.rng.between(1, 8) } else { self.rng.between(1, 400) };
+        let Some(tree) = self.trees.get_mut(&no) else { return };
+        if !kill && tree.ignores_sigterm {
+            return;
+        }
+        tree.turn += 1;
+        let turn = tree.turn;
+        if tree.command.is_some() {
+            tree.command = Some(Exit::Signal(if kill { 9 } else { 15 }));
+            tree.others_ms = tree.others_ms.min(1);
+            self.after(after, Event::CommandExits { tree: no, turn });
+        } else {
+            self.after(after, Event::OthersGo { tree: no, turn });
+        }
+    }
+
+    /// A recovering gateway ends what a killed shim left.
+    pub(super) fn end_tree(&mut self, no: ShimNo) {
+        self.tree_is_gone(no);
+    }
+
+    pub(super) fn shim_tick(&mut self, no: ShimNo, at: i64) {
+        let now = self.clock.boottime_ms().unsigned_abs();
+        let deadline = self.shims.get(&no).and_then(|shim| shim.machine.as_ref()?.deadline());
+        if deadline.is_some_and(|deadline| deadline <= now) && at <= self.clock.true_ms() {
+            self.drive(no, Input::Tick);
+        }
+    }
+
+    /// A tick when the machine asks for one.
+    fn wake_shim(&mut self, no: ShimNo) {
+        let now = self.clock.boottime_ms();
+        let Some(deadline) = self.shims.get(&no).and_then(|shim| shim.machine.as_ref()?.deadline()) else {
+            return;
+        };
+        let wait_ms = i64::try_from(deadline).unwrap_or(i64::MAX).saturating_sub(now).max(0);
+        let at = self.clock.true_ms().saturating_add(wait_ms);
+        self.at(at, Event::ShimTick { shim: no, at });
+    }
+
+    /// The product's loop: every action in order, and the inputs they bring.
+    fn drive(&mut self, no: ShimNo, input: Input) {
+        let mut inputs = VecDeque::from([input]);
+        while let Some(input) = inputs.pop_front() {
+            let now = self.clock.boottime_ms().unsigned_abs();
+            let Some(machine) = self.shims.get_mut(&no).and_then(|shim| shim.machine.as_mut()) else {
+                return;
+            };
+            for action in machine.step(now, input) {
+                if action == Action::Exit {
+                    return self.shim_leaves(no);
+                }
+                self.act(no, action, &mut inputs);
+            }
+        }
+        self.wake_shim(no);
+    }
+
+    fn act(&mut self, no: ShimNo, action: Action, inputs: &mut VecDeque<Input>) {
+        match action {
+            Action::SendStarted(id) => self.say(no, id, FromShim::Started, inputs),
+            Action::SendEnded(id) => {
+                if let Some(report) = self.shims.get(&no).and_then(|shim| shim.report.clone()) {
+                    self.say(no, id, FromShim::Ended(Box::new(report)), inputs);
+                }
+            }
+            Action::Close(id) => {
+                let Some(shim) = self.shims.get_mut(&no) else { return };
+                let at = shim.conns.iter().position(|(conn, _)| *conn == id);
+                if let Some(at) = at {
+                    let (_, conn) = shim.conns.remove(at);
+                    self.shim_closes(conn);
+                }
+            }
+            Action::Terminate => self.signal(no, false),
+            Action::Kill => self.signal(no, true),
+            Action::Collect(why) => {
+                self.collect(no, why);
+                inputs.push_back(Input::Collected);
+            }
+            Action::Record => self.record(no),
+            Action::TakeBacklog => {
+                let backlog: Vec<_> = self
+                    .conns
+                    .iter()
+                    .filter(|(_, conn)| conn.shim == no && !conn.is_accepted)
+                    .map(|(conn, _)| *conn)
+                    .collect();
+                inputs
+                    .extend(backlog.into_iter().filter_map(|conn| self.take_in(conn)).map(Input::Connected));
+                inputs.push_back(Input::BacklogTaken);
+            }
+            Action::Exit => {}
+        }
+    }
+
+    fn say(&mut self, no: ShimNo, id: ConnId, frame: FromShim, inputs: &mut VecDeque<Input>) {
+        let Some(shim) = self.shims.get(&no) else { return };
+        let Some((_, conn)) = shim.conns.iter().find(|(of, _)| *of == id).copied() else { return };
+        if !self.send_to_gateway(conn, frame) {
+            if let Some(shim) = self.shims.get_mut(&no) {
+                shim.conns.retain(|(of, _)| *of != id);
+            }
+            // Whatever still was on its way is not read any more.
+            self.shim_closes(conn);
+            inputs.push_back(Input::Lost(id));
+        }
+    }
+
+    fn collect(&mut self, no: ShimNo, why: Why) {
+        let wall_ms = self.clock.wall_ms();
+        let logs = match self.rng.below(3) {
+            0 => Logs::None,
+            1 => Logs::Stored,
+            _ => Logs::Files,
+        };
+        let Some(shim) = self.shims.get_mut(&no) else { return };
+        let (exit_code, signal) = match shim.exit {
+            Some(Exit::Code(code)) => (Some(code), None),
+            Some(Exit::Signal(signal)) => (None, Some(signal)),
+            None => (None, None),
+        };
+        let outcome = match why {
+            Why::Itself if exit_code == Some(0) => Outcome::Succeeded,
+            Why::Itself if signal.is_some() => Outcome::Signalled,
+            Why::Itself => Outcome::Failed,
+            Why::TimedOut => Outcome::TimedOut,
+            Why::Cancelled => Outcome::Cancelled,
+            Why::OutOfMemory => Outcome::OomKilled,
+        };
+        let key = shim.key;
+        shim.report = Some(Report {
+            key,
+            outcome,
+            exit_code,
+            signal,
+            non_retryable: false,
+            started_at_ms: shim.started_at_ms,
+            ended_at_ms: wall_ms,
+            logs,
+        });
+        if let Some(folder) = self.disk.get((key.id, key.attempt)) {
+            folder.has_logs = logs == Logs::Files;
+        }
+        self.note(|| format!("shim {no} ends {:?}.{} {:?}: {outcome}", key.seq, key.attempt.0, key.token));
+        self.see(&Seen::Collected { key, outcome });
+    }
+
+    /// Written now, durable when it is synced; the shim may be killed between the two.
+    fn record(&mut self, no: ShimNo) {
+        let Some(shim) = self.shims.get(&no) else { return };
+        if let Some(report) = shim.report.clone()
+            && let Some(folder) = self.disk.get((shim.key.id, shim.key.attempt))
+        {
+            folder.put_record(report);
+        }
+        let at = self.wait_ms(10);
+        self.after(at, Event::Recorded(no));
+    }
+
+    pub(super) fn recorded(&mut self, no: ShimNo) {
+        let Some(shim) = self.shims.get(&no) else { return };
+        let key = shim.key;
+        if let Some(folder) = self.disk.get((key.id, key.attempt)) {
+            folder.sync();
+            self.see(&Seen::Recorded(key));
+        }
+        self.drive(no, Input::Recorded);
+    }
+
+    /// Its process ends; whoever is connected sees that.
+    pub(super) fn shim_leaves(&mut self, no: ShimNo) {
+        let Some(shim) = self.shims.remove(&no) else { return };
+        for (_, conn) in shim.conns {
+            self.shim_closes(conn);
+        }
+        let unheard: Vec<_> = self
+            .conns
+            .iter()
+            .filter(|(_, conn)| conn.shim == no && conn.shim_open)
+            .map(|(conn, _)| *conn)
+            .collect();
+        unheard.into_iter().for_each(|conn| self.shim_closes(conn));
+    }
+
+    /// From the backlog; its number.
+    fn take_in(&mut self, no: ConnNo) -> Option<ConnId> {
+        let conn = self.conns.get_mut(&no).filter(|conn| !conn.is_accepted && conn.shim_open)?;
+        let shim = self.shims.get_mut(&conn.shim)?;
+        conn.is_accepted = true;
+        conn.shim_id = shim.next_conn;
+        shim.next_conn += 1;
+        shim.conns.push((conn.shim_id, no));
+        Some(conn.shim_id)
+    }
+
+    pub(super) fn accepted(&mut self, no: ConnNo) {
+        let Some(shim) = self.conns.get(&no).map(|conn| conn.shim) else { return };
+        if let Some(id) = self.take_in(no) {
+            self.drive(shim, Input::Connected(id));
+        }
+    }
+
+    pub(super) fn shim_hears(&mut self, no: ConnNo, frame: ToShim) {
+        let Some(conn) = self.conns.get(&no).filter(|conn| conn.shim_open) else { return };
+        let (shim, id, stale_epoch) = (conn.shim, conn.shim_id, conn.stale_epoch);
+        let obeys_all = self.planted(Bug::StaleGatewayObeyed);
+        self.note(|| format!("shim {shim} hears {frame:?} on {no}"));
+        let Some(it) = self.shims.get_mut(&shim) else { return };
+        let (key, heard_epoch) = (it.key, it.heard_epoch);
+        let frame = match frame {
+            ToShim::Attach { v, epoch } => {
+                it.heard_epoch = it.heard_epoch.max(epoch);
+                ToShim::Attach { v, epoch: if obeys_all { heard_epoch.max(epoch) } else { epoch } }
+            }
+            ToShim::Cancel | ToShim::Settled => frame,
+        };
+        if let Some(epoch) = stale_epoch.filter(|_| !matches!(frame, ToShim::Attach { .. })) {
+            self.see(&Seen::StaleOrder { key, epoch, heard_epoch });
+        }
+        self.drive(shim, Input::Frame(id, frame));
+    }
+
+    pub(super) fn lost_by_shim(&mut self, no: ConnNo) {
+        let Some(conn) = self.conns.get_mut(&no) else { return };
+        let (shim, id, was_open, was_accepted) = (conn.shim, conn.shim_id, conn.shim_open, conn.is_accepted);
+        conn.shim_open = false;
+        self.forget_closed(no);
+        if was_open && was_accepted {
+            if let Some(shim) = self.shims.get_mut(&shim) {
+                shim.conns.retain(|(of, _)| *of != id);
+            }
+            self.drive(shim, Input::Lost(id));
+        }
+    }
+}
