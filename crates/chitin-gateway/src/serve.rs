@@ -53,6 +53,7 @@ pub fn run(
     mut inherited: Inherited,
     ready: impl FnOnce(&Ready) + Send + 'static,
 ) -> Result<(), GatewayError> {
+    let executor = Executor::start(&inherited)?;
     let config = entrance::configuration(&options)?;
     let shim_binary = entrance::find_shim()?;
     let data = DataDir::open(&options.data_dir)?;
@@ -69,7 +70,7 @@ pub fn run(
         }
     };
     let result = doors
-        .and_then(|doors| Life::begin(&options, config, shim_binary, &data, doors, inherited))
+        .and_then(|doors| Life::begin(&options, config, shim_binary, &data, doors, inherited, executor))
         .map_err(|error| error.or_damaged(data.path()))
         .and_then(|life| life.live(&data, ready));
     if let Err(error) = &result {
@@ -78,6 +79,23 @@ pub fn run(
     logs::flush();
     data.remove(left);
     result
+}
+
+/// What turns before anything else: its signs of life say so, however long the disk takes to start on.
+struct Executor {
+    runtime: Runtime,
+    tasks: Tasks,
+    stop_sender: watch::Sender<bool>,
+}
+
+impl Executor {
+    fn start(inherited: &Inherited) -> Result<Self, GatewayError> {
+        let runtime = runtime()?;
+        let (stop_sender, stop_receiver) = watch::channel(false);
+        let tasks = Tasks::new(runtime.handle().clone(), stop_receiver);
+        supervised::begin_signs(inherited, &tasks);
+        Ok(Self { runtime, tasks, stop_sender })
+    }
 }
 
 /// Everything that stands before the first answer.
@@ -103,16 +121,14 @@ impl Life {
         data: &DataDir,
         doors: Doors,
         inherited: Inherited,
+        executor: Executor,
     ) -> Result<Self, GatewayError> {
         let limits = config.limits.clone();
         let clock = Clock::new().map_err(system("read the boot id"))?;
-        let runtime = runtime()?;
-        let (stop_sender, stop_receiver) = watch::channel(false);
-        let tasks = Tasks::new(runtime.handle().clone(), stop_receiver);
+        let Executor { runtime, tasks, stop_sender } = executor;
         let pace = if inherited.is_safe_mode() { Pace::OneByOne } else { Pace::AtOnce };
         let supervised = Arc::new(Supervised::new(inherited, successor(options, data, &doors)?));
         supervised.log_lives();
-        supervised::begin_signs(&supervised, &tasks);
 
         let database = data.join(names::DATABASE);
         let store_options = StoreOptions::new(store_id(), &limits);

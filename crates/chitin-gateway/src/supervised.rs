@@ -26,6 +26,7 @@ use crate::entrance::Doors;
 use crate::tasks::{TaskKind, Tasks};
 
 pub(crate) use notify::Notifier;
+use successor::Raised;
 
 /// Signs of life come three times as often as they are waited for.
 const SIGNS_PER_WATCHDOG: u32 = 3;
@@ -38,7 +39,7 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from
 #[derive(Debug, Default)]
 pub struct Inherited {
     doors: Vec<OwnedFd>,
-    notifier: Notifier,
+    notifier: Arc<Notifier>,
     watchdog: Option<Duration>,
     supervisor: Option<u32>,
     lives: Lives,
@@ -58,7 +59,7 @@ impl Inherited {
             doors: count.map_or_else(Vec::new, |count| {
                 chitin_shim::inherited::take(u32::try_from(count).unwrap_or(u32::MAX))
             }),
-            notifier: Notifier::new(std::env::var_os("NOTIFY_SOCKET")),
+            notifier: Arc::new(Notifier::new(std::env::var_os("NOTIFY_SOCKET"))),
             watchdog: watchdog.map(Duration::from_micros),
             supervisor: number(SUPERVISOR_VARIABLE).and_then(|pid| u32::try_from(pid).ok()),
             lives: lives.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
@@ -79,8 +80,7 @@ impl Inherited {
 /// The supervisor, as its gateway knows it.
 #[derive(Debug)]
 pub(crate) struct Supervised {
-    notifier: Notifier,
-    watchdog: Option<Duration>,
+    notifier: Arc<Notifier>,
     /// Its process id, while it lives.
     supervisor: Mutex<Option<u32>>,
     lives: Lives,
@@ -103,7 +103,6 @@ impl Supervised {
     pub(crate) fn new(inherited: Inherited, successor: Successor) -> Self {
         Self {
             notifier: inherited.notifier,
-            watchdog: inherited.watchdog,
             supervisor: Mutex::new(inherited.supervisor),
             lives: inherited.lives,
             successor,
@@ -139,19 +138,7 @@ impl Supervised {
         if let Ok(mut stopping) = self.stopping.lock() {
             *stopping = true;
         }
-        self.notifier.say("STOPPING=1");
-    }
-
-    /// Gives signs of life, from the executor.
-    pub(crate) async fn give_signs(&self, tasks: &Tasks) {
-        let Some(every) = self.watchdog.map(|watchdog| watchdog / SIGNS_PER_WATCHDOG) else { return };
-        loop {
-            self.notifier.say("WATCHDOG=1");
-            tokio::select! {
-                () = tokio::time::sleep(every) => {}
-                () = tasks.stopped() => return,
-            }
-        }
+        self.notifier.say_surely("STOPPING=1");
     }
 
     /// Watches the supervisor, and starts another when it dies, until the bell rings.
@@ -178,10 +165,10 @@ impl Supervised {
             }
             pause = (pause * 2).clamp(PAUSES.0, PAUSES.1);
             match self.raise() {
-                Ok(Some(pid)) => {
-                    tracing::info!(supervisor.pid = pid, "a new supervisor has the sockets");
-                    self.set_pid(Some(pid));
-                    alive = open(pid);
+                Ok(Some(raised)) => {
+                    tracing::info!(supervisor.pid = raised.pid, "a new supervisor has the sockets");
+                    self.set_pid(Some(raised.pid));
+                    alive = Some(raised.pidfd);
                 }
                 // The gateway stops.
                 Ok(None) => return,
@@ -191,7 +178,7 @@ impl Supervised {
     }
 
     /// A new supervisor; none: the gateway is to end, and with it the instance.
-    fn raise(&self) -> io::Result<Option<u32>> {
+    fn raise(&self) -> io::Result<Option<Raised>> {
         let Ok(stopping) = self.stopping.lock() else { return Ok(None) };
         if *stopping {
             return Ok(None);
@@ -207,7 +194,7 @@ impl Supervised {
         self.notifier.report_to(OsStr::new(&raised.notify_socket));
         // It knows nothing of this life yet.
         self.ready();
-        Ok(Some(raised.pid))
+        Ok(Some(raised))
     }
 
     fn set_pid(&self, pid: Option<u32>) {
@@ -217,10 +204,20 @@ impl Supervised {
     }
 }
 
-/// Gives signs from the executor's first moment on, so that a start that takes long is told from one that hangs.
-pub(crate) fn begin_signs(supervised: &Arc<Supervised>, tasks: &Tasks) {
-    let (this, all) = (Arc::clone(supervised), tasks.clone());
-    tasks.spawn(TaskKind::Upkeep, async move { this.give_signs(&all).await });
+/// Gives signs of life from the executor's first moment on, before anything waits for a disk: a start that takes long is
+/// told from one that hangs.
+pub(crate) fn begin_signs(inherited: &Inherited, tasks: &Tasks) {
+    let Some(every) = inherited.watchdog.map(|watchdog| watchdog / SIGNS_PER_WATCHDOG) else { return };
+    let (notifier, all) = (Arc::clone(&inherited.notifier), tasks.clone());
+    tasks.spawn(TaskKind::Upkeep, async move {
+        loop {
+            notifier.say("WATCHDOG=1");
+            tokio::select! {
+                () = tokio::time::sleep(every) => {}
+                () = all.stopped() => return,
+            }
+        }
+    });
 }
 
 /// The thread that watches over the supervisor; it ends when this is dropped.

@@ -287,11 +287,13 @@ fn a_row_that_kills_recovery_is_set_aside_and_the_rest_goes_on() {
     finish(spoil, None).with(0);
 
     gateway.up();
+    // Until then a gateway may end in the middle of an answer.
+    until("safe mode is over", || common::log(&gateway.data).contains("safe mode is over").then_some(()));
     let layer = layer(&gateway);
     assert!(layer["restarts"].as_u64().unwrap() >= 3, "{layer}");
     let said = layer["last_end"].as_str().unwrap();
-    assert!(said.ends_with(" ended with exit code 70 before it served"), "{said}");
-    until("safe mode is over", || (self::layer(&gateway)["state"] == "ok").then_some(()));
+    assert!(said.contains(" ended with exit code 70"), "{said}");
+    assert_eq!(layer["state"], "ok");
 
     let task = gateway.task(&spoiled);
     assert_eq!((&task["state"], &task["reason"]), (&json!("dead"), &json!("poison")));
@@ -306,6 +308,96 @@ fn a_row_that_kills_recovery_is_set_aside_and_the_rest_goes_on() {
     gateway.cli(&["retry", &spoiled]).with(0);
     assert_eq!(gateway.ended(&spoiled)["state"], "succeeded");
     assert_eq!(gateway.cli(&["result", &spoiled]).with(0).out(), "spoiled\n");
+}
+
+#[test]
+fn a_drain_that_loses_its_gateway_goes_on_with_the_next_one() {
+    let mut gateway = Gateway::start_with("running_tasks = 1");
+    let runs = gateway.submit(&["sh", "-c", "while [ ! -e go ]; do sleep 0.02; done; exit 3"]);
+    gateway.until_state(&runs, "running");
+    let waits = gateway.submit(&["true"]);
+    let drains = || {
+        let status = gateway.get("/v1/status").with(200).json();
+        (status["layers"]["workers"]["state"] == "draining").then_some(())
+    };
+    let down = gateway.command(&["down", "--wait"]).spawn().unwrap();
+    until("it drains", drains);
+    gateway.kill_gateway();
+    until("the next one drains, too", drains);
+    fs::write(gateway.path("go"), "").unwrap();
+    assert_eq!(ended(down).with(0).out(), "stopped\n");
+    assert_eq!(traces::processes(&gateway.data), []);
+    gateway.down(&[]);
+    gateway.up();
+    assert_eq!(gateway.ended(&runs)["attempts"][0]["exit_code"], 3);
+    assert_eq!(gateway.ended(&waits)["state"], "succeeded");
+}
+
+#[test]
+fn an_instance_that_stood_still_goes_on_with_the_same_gateway() {
+    let gateway = Gateway::start();
+    let (pid, supervisor) = (gateway.pid(), gateway.supervisor_pid());
+    signal(supervisor, Signal::STOP);
+    signal(pid, Signal::STOP);
+    // Longer than the watchdog waits: what stands still must not be missed for it.
+    thread::sleep(std::time::Duration::from_millis(4_500));
+    signal(supervisor, Signal::CONT);
+    signal(pid, Signal::CONT);
+    let status = gateway.get("/v1/status").with(200).json();
+    assert_eq!((&status["pid"], &status["layers"]["gateway"]["restarts"]), (&json!(pid), &json!(0)));
+    // And one that stays away is missed all the same.
+    signal(pid, Signal::STOP);
+    until("the next one answers", || {
+        (gateway.get("/v1/status").with(200).json()["pid"] != pid).then_some(())
+    });
+}
+
+/// Starts a new supervisor as a gateway does, and is gone before it has looked.
+const ORPHAN: &str = r#"
+import array, json, os, signal, socket, subprocess, sys
+program, data = sys.argv[1:]
+tcp = socket.create_server(("127.0.0.1", 0))
+unix = socket.socket(socket.AF_UNIX); unix.bind(data + "/chitin.sock"); unix.listen()
+if os.fork() == 0:
+    ours, theirs = socket.socketpair()
+    # Stopped until its parent is gone.
+    child = subprocess.Popen(["sh", "-c", 'kill -STOP $$; exec "$0" up --adopt', program], stdin=theirs)
+    said = json.dumps({"data_dir": data, "config": None}).encode() + b"\n"
+    socket.send_fds(ours, [said], [tcp.fileno(), unix.fileno()])
+    print(child.pid, tcp.getsockname()[1], flush=True)
+    os._exit(0)
+os.wait()
+sys.stdin.readline()
+"#;
+
+#[test]
+fn a_supervisor_whose_gateway_died_in_the_handover_starts_the_next_and_takes_nobody_else_for_it() {
+    let gateway = Gateway::prepare();
+    fs::create_dir(&gateway.data).unwrap();
+    let mut parent = program("python3");
+    parent.args(["-c", ORPHAN, env!("CARGO_BIN_EXE_chitin"), gateway.data.to_str().unwrap()]);
+    let mut parent = parent.stdin(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    let stdout = parent.stdout.as_mut().unwrap();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line).unwrap();
+    let pid: u32 = line.split(' ').next().unwrap().parse().unwrap();
+    until("it is an orphan that is stopped", || {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        stat.rsplit(')').next().unwrap().trim_start().starts_with('T').then_some(())
+    });
+    signal(pid, Signal::CONT);
+    let socket = gateway.data.join("chitin.sock");
+    let status = until("a gateway answers", || {
+        fs::exists(gateway.data.join("gateway.pid"))
+            .unwrap()
+            .then(|| gateway.unix(&Request::get("/v1/status")).json())
+    });
+    assert_eq!(status["supervisor_pid"], pid);
+    assert_eq!(status["layers"]["gateway"]["restarts"], 0, "{status}");
+    assert_eq!(gateway.cli(&["down"]).with(0).out(), "stopped\n");
+    assert!(!socket.exists());
+    parent.stdin.take().unwrap().write_all(b"end\n").unwrap();
+    ended(parent).with(0);
 }
 
 #[test]

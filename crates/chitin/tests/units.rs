@@ -20,7 +20,8 @@ fn the_promises_are_in_the_units() {
     let (_, service) = unit("chitin.service");
     for line in [
         // Restarted for ever, known by its own word, and ended when it gives no sign.
-        "Restart=always",
+        "Restart=on-failure",
+        "TimeoutStartSec=infinity",
         "StartLimitIntervalSec=0",
         "Type=notify",
         "WatchdogSec=3s",

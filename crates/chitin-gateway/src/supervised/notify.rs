@@ -1,11 +1,18 @@
-//! What a gateway says of itself, in datagrams to the socket that `NOTIFY_SOCKET` names. Nothing here ever waits: a
-//! supervisor that does not listen has its own trouble.
+//! What a gateway says of itself, in datagrams to the socket that `NOTIFY_SOCKET` names. A supervisor that does not listen
+//! has its own trouble: it is waited for only with the last word, and not for long.
 
 use std::ffi::{OsStr, OsString};
+use std::io::ErrorKind;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::Mutex;
+use std::thread;
+use std::time::Duration;
+
+/// What must be heard is said so often, two seconds in all: a socket that is full is read within one.
+const TRIES: u32 = 200;
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Says how this process is; nobody may be listening.
 #[derive(Debug, Default)]
@@ -39,10 +46,26 @@ impl Notifier {
 
     /// A state, as `sd_notify(3)` spells it.
     pub(crate) fn say(&self, state: &str) {
-        if let Ok(to) = self.to.lock()
-            && let Some((socket, address)) = to.as_ref()
-        {
-            _ = socket.send_to_addr(state.as_bytes(), address);
+        self.try_say(state);
+    }
+
+    /// The same for what must be heard: waits a moment for a supervisor that is slow to listen.
+    pub(crate) fn say_surely(&self, state: &str) {
+        for _ in 0..TRIES {
+            if self.try_say(state) {
+                return;
+            }
+            thread::sleep(PAUSE);
+        }
+    }
+
+    /// Whether it was said, or cannot be said at all.
+    fn try_say(&self, state: &str) -> bool {
+        let Ok(to) = self.to.lock() else { return true };
+        let Some((socket, address)) = to.as_ref() else { return true };
+        match socket.send_to_addr(state.as_bytes(), address) {
+            Err(error) => error.kind() != ErrorKind::WouldBlock,
+            Ok(_) => true,
         }
     }
 }

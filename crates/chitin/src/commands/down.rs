@@ -94,7 +94,11 @@ pub(crate) fn down(down: &Down, globals: &Globals) -> Result<u8, Failure> {
             },
             Err(error) => return Err(error.into()),
         };
-        gone(&client, &data_dir, mode).await?;
+        let mut running = running;
+        // A gateway that was killed meanwhile was followed by another, which knows nothing of the wish.
+        while gone(&client, &data_dir, mode).await? == Gone::Followed {
+            running = shut_down(&client, mode).await?.or(running);
+        }
         out::line(&stopped(mode, running))?;
         Ok(0)
     })
@@ -115,16 +119,29 @@ async fn shut_down(client: &Client, mode: Mode) -> Result<Option<u64>, CallError
     }
 }
 
+/// What became of the gateway that was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Gone {
+    /// It ended, and the instance with it; another may have been started since.
+    Stopped,
+    /// It ended in another way, and its supervisor started the next one.
+    Followed,
+}
+
 /// Waits until the gateway has ended.
-async fn gone(client: &Client, data_dir: &DataDir, mode: Mode) -> Result<(), Failure> {
-    let pid = data_dir.gateway_pid();
+async fn gone(client: &Client, data_dir: &DataDir, mode: Mode) -> Result<Gone, Failure> {
+    let (pid, supervisor) = (data_dir.gateway_pid(), data_dir.supervisor_pid());
     let begin = clock::now();
     let mut progress = Progress::new();
     let mut told: Option<Instant> = None;
-    // Another pid: ours is gone, and somebody has started the next.
-    while data_dir.lock()? == Lock::Held
-        && data_dir.gateway_pid().is_none_or(|now| pid.is_none_or(|was| now == was))
-    {
+    while data_dir.lock()? == Lock::Held {
+        // Another pid: ours is gone. Under the same supervisor it was followed, else somebody has started the next instance.
+        if let (Some(was), Some(now)) = (pid, data_dir.gateway_pid())
+            && was != now
+        {
+            let same = supervisor.is_some() && supervisor == data_dir.supervisor_pid();
+            return Ok(if same { Gone::Followed } else { Gone::Stopped });
+        }
         if let Some(bound) = mode.bound().filter(|bound| begin.elapsed() > *bound) {
             let who = pid.map_or_else(String::new, |pid| format!(" (pid {pid})"));
             return Err(Failure::other(format!(
@@ -141,7 +158,7 @@ async fn gone(client: &Client, data_dir: &DataDir, mode: Mode) -> Result<(), Fai
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
-    Ok(())
+    Ok(Gone::Stopped)
 }
 
 /// How many tasks run, if the gateway still says so.

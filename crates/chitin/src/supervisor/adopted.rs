@@ -8,6 +8,7 @@ use std::os::unix::net::UnixStream;
 
 use chitin_gateway::Entrance;
 use chitin_proto::supervisor::{Adopted, Handover};
+use rustix::net::sockopt::socket_peercred;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
 use super::gateway::Gateway;
@@ -22,8 +23,8 @@ const LOCK_TRIES: u32 = 10;
 /// Takes over; the entrance is to be kept.
 pub(crate) fn take_over(reserved: Reserved, signals: Signals) -> io::Result<(Supervisor, Entrance)> {
     let mut gateway_socket = UnixStream::from(io::stdin().lock().as_fd().try_clone_to_owned()?);
-    let parent = rustix::process::getppid().map(|parent| parent.as_raw_nonzero().get().cast_unsigned());
-    let gateway = Gateway::adopt(parent.ok_or_else(|| io::Error::other("no parent"))?, clock::now())?;
+    // Who made the pair, whatever has become of them since: never whoever happens to be our parent by now.
+    let gateway = Gateway::adopt(socket_peercred(&gateway_socket)?.pid, clock::now())?;
     let (handover, sockets) = receive(&gateway_socket)?;
     let entrance = entrance(&handover)?;
     let recipe = Recipe {
@@ -33,13 +34,17 @@ pub(crate) fn take_over(reserved: Reserved, signals: Signals) -> io::Result<(Sup
         background: handover.background,
     };
     let handed = reserved.fill(sockets)?;
-    let supervisor = Supervisor::with(recipe, handed, signals, Stage::Alive(gateway), handover.lives, true)?;
+    let stage = gateway.map_or_else(|| Stage::Waiting(clock::now()), Stage::Alive);
+    let supervisor = Supervisor::with(recipe, handed, signals, stage, handover.lives, true)?;
     let adopted = Adopted { notify_socket: supervisor.notify.name().to_owned() };
     let mut answer = serde_json::to_vec(&adopted)?;
     answer.push(b'\n');
-    // A gateway that died meanwhile is followed by the next, as any other.
-    let _ = gateway_socket.write_all(&answer);
-    Ok((supervisor, entrance))
+    match gateway_socket.write_all(&answer) {
+        // It waited for too long and lives: it starts another supervisor, and would never report to this one.
+        Err(error) if supervisor.gateway().is_some_and(|gateway| !gateway.is_gone()) => Err(error),
+        // A gateway that died meanwhile is followed by the next, as any other.
+        Ok(()) | Err(_) => Ok((supervisor, entrance)),
+    }
 }
 
 fn entrance(handover: &Handover) -> io::Result<Entrance> {

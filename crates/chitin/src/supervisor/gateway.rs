@@ -16,6 +16,8 @@ use super::notify::Said;
 
 /// A gateway that gives no sign of life for so long is ended: its executor hangs, or it was stopped.
 pub(crate) const WATCHDOG: Duration = Duration::from_secs(3);
+/// A look that comes so long after it was due was held up.
+const LATE: Duration = Duration::from_millis(100);
 /// The first sign may take longer: a machine under load takes a while to start a program.
 const FIRST_SIGN: Duration = Duration::from_secs(30);
 
@@ -43,6 +45,8 @@ pub(crate) struct Gateway {
     pub(crate) stopping: bool,
     /// By when it has to give a sign; none: it was killed already.
     sign_by: Option<Instant>,
+    /// Its time was counted anew once, because we had stood still.
+    had_grace: bool,
     /// Why it was killed, if it was.
     pub(crate) killed_because: Option<&'static str>,
 }
@@ -76,26 +80,30 @@ impl Gateway {
         }
         let child = command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
         // Ours and not reaped yet: the number is this process's.
-        Self::known(child.id(), now)
+        Self::known(Pid::from_child(&child), now)
     }
 
-    /// One that lives already: the parent of this process, whose supervisor died.
-    pub(crate) fn adopt(pid: u32, now: Instant) -> io::Result<Self> {
-        let gateway = Self::known(pid, now)?;
-        // It was alive when the descriptor was opened, if it still is our parent now.
-        let parent = rustix::process::getppid().map(|parent| parent.as_raw_nonzero().get().cast_unsigned());
-        if parent == Some(pid) { Ok(gateway) } else { Err(io::Error::other("the gateway is gone")) }
+    /// One that served already, started this process and is its parent, and whose supervisor died; none: it died, too.
+    pub(crate) fn adopt(pid: Pid, now: Instant) -> io::Result<Option<Self>> {
+        let gateway = match Self::known(pid, now) {
+            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => {
+                return Ok(None);
+            }
+            other => other?,
+        };
+        // If it still is our parent, it was alive when the descriptor was opened, and the descriptor is its.
+        let is_parent = rustix::process::getppid() == Some(pid);
+        Ok(is_parent.then_some(Self { served: true, ..gateway }))
     }
 
-    fn known(pid: u32, now: Instant) -> io::Result<Self> {
-        let number = i32::try_from(pid).ok().and_then(Pid::from_raw);
-        let number = number.ok_or_else(|| io::Error::other("no process id"))?;
+    fn known(pid: Pid, now: Instant) -> io::Result<Self> {
         Ok(Self {
-            pid,
-            pidfd: pidfd_open(number, PidfdFlags::empty())?,
+            pid: pid.as_raw_nonzero().get().cast_unsigned(),
+            pidfd: pidfd_open(pid, PidfdFlags::empty())?,
             served: false,
             stopping: false,
             sign_by: Some(now + FIRST_SIGN),
+            had_grace: false,
             killed_because: None,
         })
     }
@@ -112,6 +120,7 @@ impl Gateway {
     pub(crate) fn heard(&mut self, said: Said, now: Instant) -> bool {
         if said.alive && self.sign_by.is_some() {
             self.sign_by = Some(now + WATCHDOG);
+            self.had_grace = false;
         }
         let first = said.ready && !self.served;
         self.served |= said.ready;
@@ -139,9 +148,14 @@ impl Gateway {
         self.killed_because.is_some()
     }
 
-    /// Ends it if it gave no sign. All that it had said must have been heard.
+    /// Ends it if it gave no sign. All that it had said must have been heard. Where we look late, we had stood still, and so
+    /// may have the gateway: a group that was stopped, a machine that was paused. Then its time is counted anew, once.
     pub(crate) fn watch(&mut self, now: Instant) {
-        if self.sign_by.is_some_and(|by| by <= now) {
+        let Some(by) = self.sign_by.filter(|by| *by <= now) else { return };
+        if now.saturating_duration_since(by) > LATE && !self.had_grace {
+            self.had_grace = true;
+            self.sign_by = Some(now + WATCHDOG);
+        } else {
             self.kill("gave no sign of life");
         }
     }
