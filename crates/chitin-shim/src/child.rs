@@ -15,6 +15,7 @@ use nix::fcntl::{AtFlags, OFlag, open};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::stat::{Mode, fstatat};
+use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, fchdir, getppid, setpgid, write};
 
 use crate::groups::Groups;
@@ -105,16 +106,20 @@ pub(crate) fn start(
         trouble = steps().err();
     };
     let started = sys::spawn_sharing(&mut child, limits::EXEC_WAIT_S);
-    let (pid, trouble) = match started.map_err(|e| machinery("cannot start a process", &e.into()))? {
-        Sharing::Over(pid) => (pid, trouble),
-        Sharing::Killed(pid) => (pid, Some(Trouble::Silent(Errno::ETIMEDOUT))),
-    };
-    match trouble {
-        None => Ok(Running { pid, stdout, stderr }),
-        Some(trouble) => {
-            // It is about to end, or was killed: reaped here, it is never taken for the command's end.
-            let _ = nix::sys::wait::waitpid(pid, None);
-            Err(trouble.explain(&program, &directory, order))
+    let explained = |trouble: Trouble| trouble.explain(&program, &directory, order);
+    match started.map_err(|e| machinery("cannot start a process", &e.into()))? {
+        Sharing::Over(pid) => match trouble {
+            None => Ok(Running { pid, stdout, stderr }),
+            Some(trouble) => {
+                // It is about to end: reaped here, it is never taken for the command's end.
+                let _ = waitpid(pid, None);
+                Err(explained(trouble))
+            }
+        },
+        Sharing::Killed(pid) => {
+            // Not waited for: where a disk hangs it may stay in the kernel for as long. The loop reaps it then.
+            let _ = waitpid(pid, Some(WaitPidFlag::WNOHANG));
+            Err(explained(Trouble::Silent(Errno::ETIMEDOUT)))
         }
     }
 }

@@ -42,6 +42,8 @@ pub(crate) enum Sharing {
 
 /// The child's own stack, bytes: some twenty plain calls deep at most, without recursion and without a buffer.
 const CHILD_STACK_BYTES: usize = 64 * 1024;
+/// After its time was up it is looked for once more: the time may have passed while everything stood still.
+const LOOK_AGAIN_S: u32 = 1;
 
 /// Runs `child` in a new process that shares this one's memory until it executes a program; if it returns, the child
 /// ends with 127. As with `posix_spawn` nothing is copied, however large this process is. `child` may not allocate nor
@@ -55,10 +57,10 @@ pub(crate) fn spawn_sharing(mut child: &mut dyn FnMut(), patience_s: u32) -> nix
     }
     let mut stack = Box::<[u8]>::new_uninit_slice(CHILD_STACK_BYTES);
     // Cleared, and woken at, by the kernel when the child leaves this memory.
-    let inside = AtomicU32::new(1);
+    let inside = Box::new(AtomicU32::new(1));
     let flags = libc::CLONE_VM | libc::CLONE_PARENT_SETTID | libc::CLONE_CHILD_CLEARTID | libc::SIGCHLD;
-    // SAFETY: the stack is as large as said and aligned by whole pages off its end; it, `child` and `inside` stay until
-    // the child has left them or cannot run any more (below). Descriptors and signal actions are the child's own
+    // SAFETY: the stack is as large as said and aligned by whole pages off its end. It and `inside` stay until the child
+    // has left them, if need be for ever (below); `child` stays until it has, or was killed and runs no more. Descriptors and signal actions are the child's own
     // copies, all signals are blocked, and meanwhile this thread does nothing but wait, by a system call that does not
     // touch the thread-local error number they share.
     // Unavoidable: the child has to join its groups before it executes, which posix_spawn cannot do.
@@ -76,12 +78,15 @@ pub(crate) fn spawn_sharing(mut child: &mut dyn FnMut(), patience_s: u32) -> nix
         )
     };
     let pid = Pid::from_raw(Errno::result(pid)?);
-    if wait_until_zero(&inside, patience_s) {
+    if wait_until_zero(&inside, patience_s) || wait_until_zero(&inside, LOOK_AGAIN_S) {
         return Ok(Sharing::Over(pid));
     }
     let _ = nix::sys::signal::kill(pid, Signal::SIGKILL);
-    // One that runs is gone in a moment; one that sleeps in the kernel does not come back from there.
-    wait_until_zero(&inside, 1);
+    // One that runs is gone in a moment. One that sleeps in the kernel runs no more of our code, but the kernel writes
+    // to `inside` when it leaves, whenever that may be: that place must never be anything else.
+    if !wait_until_zero(&inside, LOOK_AGAIN_S) {
+        std::mem::forget((inside, stack));
+    }
     Ok(Sharing::Killed(pid))
 }
 
