@@ -51,7 +51,7 @@ pub struct Restored {
     pub ended: usize,
 }
 
-/// Why nothing was restored. The store is as it was.
+/// Why nothing was restored: the store is as it was, but for [`RestoreError::Unfinished`].
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
     /// Commands of the store that is there still run.
@@ -72,6 +72,9 @@ pub enum RestoreError {
         /// The system's reason.
         source: io::Error,
     },
+    /// The restore has happened, and something kept it from being completed.
+    #[error("the restore has happened; `chitin up` completes it, once this is mended")]
+    Unfinished(#[source] io::Error),
     /// The backup is none, is damaged, or was made by a newer program.
     #[error("the backup cannot be used")]
     Backup(#[source] StoreError),
@@ -110,7 +113,7 @@ pub fn restore(data_dir: &Path, backup: &Path, end_running: bool) -> Result<Rest
     let ready = data.join(READY);
     fs::rename(&draft, &ready).map_err(file("rename", &draft))?;
     sync(data.path()).map_err(file("sync", data.path()))?;
-    let replaced = complete(data.path()).map_err(file("complete the restore in", data.path()))?;
+    let replaced = complete(data.path()).map_err(RestoreError::Unfinished)?;
     Ok(Restored { tasks: adopted.tasks, running: adopted.running, logs_missing, replaced, ended })
 }
 

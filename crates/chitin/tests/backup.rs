@@ -361,3 +361,24 @@ fn damage_that_a_commit_meets_ends_the_process_and_its_successor_does_not_serve(
     gateway.up();
     gateway.submit(&["true"]);
 }
+
+#[test]
+fn what_a_killed_shim_left_running_does_not_outlive_the_store_it_belonged_to() {
+    let mut gateway = Gateway::start();
+    let file = gateway.path("backup");
+    let id = gateway.submit(&["sh", "-c", "echo $$ > began; exec sleep 600"]);
+    until("it runs", || gateway.path("began").exists().then_some(()));
+    gateway.cli(&["backup", file.to_str().unwrap()]).with(0);
+    gateway.down(&[]).with(0);
+    let sleeps = || traces::processes(&gateway.data).into_iter().any(|it| it.command.contains("sleep"));
+    for shim in traces::processes(&gateway.data).iter().filter(|it| it.command.contains("chitin-shim")) {
+        traces::kill(shim);
+    }
+    let isolated_by_group = !traces::groups(&gateway.data).is_empty();
+    assert!(sleeps() || !isolated_by_group, "without a group the command ends with its shim");
+    gateway.cli(&["restore", file.to_str().unwrap()]).with(0);
+    until("nothing of it is left", || (!sleeps()).then_some(()));
+    gateway.up();
+    gateway.until_state(&id, "dead");
+    assert_eq!(gateway.task(&id)["attempts"][0]["outcome"], "host_lost");
+}

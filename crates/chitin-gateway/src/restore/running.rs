@@ -17,30 +17,37 @@ use crate::spool::Spool;
 const LAST_BREATH: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
-/// An attempt whose shim lives.
+/// An attempt of which something may run.
 struct Running {
     id: TaskId,
     attempt: AttemptNo,
     isolation: Isolation,
 }
 
-/// Sees to it that nothing runs. How many commands were ended.
+/// What is found.
+#[derive(Default)]
+struct Left {
+    /// Their shims live.
+    supervised: Vec<Running>,
+    /// Their shims were killed: what they had started may still run, and nobody will ever say how it ended.
+    orphaned: Vec<Running>,
+}
+
+/// Sees to it that nothing runs. How many commands were ended. What a killed shim has left is ended unasked: the next
+/// gateway would do nothing else.
 pub(super) fn end(spool: &Spool, boot_id: &str, allowed: bool) -> Result<usize, RestoreError> {
-    let running = find(spool, boot_id)?;
+    let Left { supervised: running, orphaned } = find(spool, boot_id)?;
+    end_trees(&orphaned)?;
     if running.is_empty() {
         return Ok(0);
     }
     if !allowed {
         return Err(RestoreError::StillRunning { count: running.len(), why: String::new() });
     }
-    for one in &running {
-        chitin_shim::tree::end(&one.isolation, &one.id.to_string(), one.attempt.0).map_err(|error| {
-            RestoreError::StillRunning { count: running.len(), why: format!(": {error}") }
-        })?;
-    }
+    end_trees(&running)?;
     let began = clock::steady();
     loop {
-        let left = find(spool, boot_id)?;
+        let left = find(spool, boot_id)?.supervised;
         if left.is_empty() {
             return Ok(running.len());
         }
@@ -51,9 +58,18 @@ pub(super) fn end(spool: &Spool, boot_id: &str, allowed: bool) -> Result<usize, 
     }
 }
 
-/// Looks at every claim in every folder: whose lock is held, lives.
-fn find(spool: &Spool, boot_id: &str) -> Result<Vec<Running>, RestoreError> {
-    let mut running = Vec::new();
+fn end_trees(running: &[Running]) -> Result<(), RestoreError> {
+    for one in running {
+        chitin_shim::tree::end(&one.isolation, &one.id.to_string(), one.attempt.0).map_err(|error| {
+            RestoreError::StillRunning { count: running.len(), why: format!(": {error}") }
+        })?;
+    }
+    Ok(())
+}
+
+/// Looks at every claim in every folder: whose lock is held, lives; whose is free and left no record, was killed.
+fn find(spool: &Spool, boot_id: &str) -> Result<Left, RestoreError> {
+    let mut left = Left::default();
     let folders = spool.folders().map_err(|source| RestoreError::File {
         step: "look into",
         path: spool.root().to_owned(),
@@ -65,14 +81,23 @@ fn find(spool: &Spool, boot_id: &str) -> Result<Vec<Running>, RestoreError> {
         let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
         for token in names.filter_map(|name| Some(name.strip_prefix("claim-")?.to_owned())) {
             let failed = |source| RestoreError::File { step: "look into", path: folder.clone(), source };
-            if probe(&folder, &token, boot_id).map_err(failed)? != Found::Alive {
-                continue;
+            let of = |claim: Option<Claim>| {
+                let isolation = claim.and_then(|claim| claim.shim).map(|shim| shim.isolation);
+                Running { id, attempt, isolation: isolation.unwrap_or(Isolation::Rlimit) }
+            };
+            match probe(&folder, &token, boot_id).map_err(failed)? {
+                Found::Alive => {
+                    let file = folder.join(chitin_proto::shim::names::claim(&token));
+                    let claim = fs::read(file).map_err(failed)?;
+                    left.supervised.push(of(serde_json::from_slice(&claim).ok()));
+                }
+                Found::Dead { record: None, claim } => left.orphaned.push(of(Some(claim))),
+                Found::NoClaim
+                | Found::Void
+                | Found::Dead { record: Some(_), .. }
+                | Found::OtherBoot { .. } => {}
             }
-            let claim = fs::read(folder.join(chitin_proto::shim::names::claim(&token))).map_err(failed)?;
-            let claim: Option<Claim> = serde_json::from_slice(&claim).ok();
-            let isolation = claim.and_then(|claim| claim.shim).map(|shim| shim.isolation);
-            running.push(Running { id, attempt, isolation: isolation.unwrap_or(Isolation::Rlimit) });
         }
     }
-    Ok(running)
+    Ok(left)
 }
