@@ -131,7 +131,11 @@ impl Life {
         supervised.log_lives();
 
         let database = data.join(names::DATABASE);
-        let store_options = StoreOptions::new(store_id(), &limits);
+        let mut store_options = StoreOptions::new(store_id(), &limits);
+        if supervised.lives().was_killed {
+            // The one before it, in this same boot, had looked through the database or lived with it, and met nothing.
+            store_options.check_up_to_bytes = 0;
+        }
         let ballast = Ballast::new(&data.join("chitin.ballast"), Ballast::DEFAULT_BYTES);
         let mut writer = match Writer::open(&database, &store_options) {
             // A full disk: what was kept back makes room to begin.

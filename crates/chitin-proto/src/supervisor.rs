@@ -23,6 +23,8 @@ pub struct Lives {
     pub last_end: Option<String>,
     /// When, milliseconds since the Unix epoch.
     pub last_end_at_ms: Option<i64>,
+    /// It served, and was killed: nothing it had met itself was wrong.
+    pub was_killed: bool,
     /// The gateway that reads this is to be careful: several before it ended early.
     pub safe_mode: bool,
 }
@@ -69,6 +71,7 @@ mod tests {
             restarts: 2,
             last_end: Some("killed by signal 9".to_owned()),
             last_end_at_ms: Some(1),
+            was_killed: true,
             safe_mode: true,
         };
         let handover = Handover {

@@ -254,6 +254,8 @@ impl Supervisor {
         let start = self.restarts.ended(since, life);
         self.note(end.describe(gateway));
         self.lives.safe_mode = start.safe_mode;
+        let killed = matches!(end, End::Signal(_)) || gateway.killed_because.is_some();
+        self.lives.was_killed = gateway.served && killed;
         Ok(now + Duration::from_millis(start.wait_ms))
     }
 
