@@ -12,6 +12,7 @@
 //! | clients that hand in work and remember every answer | `load` |
 //! | failpoints, set while processes run | `points`; the program that has them is built by [`Program`] |
 //! | disks that can be cut off and frozen | `disk` |
+//! | a whole machine that can be reset | `vm` |
 //! | bugs that the suite must find | [`planted`] |
 //!
 //! Invariant: it ends only processes that it found by the data directory it made, by descriptor and never by number, and
@@ -35,6 +36,7 @@ pub mod rows;
 pub mod run;
 mod system;
 mod view;
+mod vm;
 
 pub use broken::{Broken, Held};
 pub use program::Program;

@@ -84,6 +84,13 @@ pub const BUGS: &[Bug] = &[
         trials: 5,
         is_quick: false,
     },
+    Bug {
+        name: "synchronous-normal",
+        what: "commits are not synced, and the whole machine is reset",
+        row: "9r",
+        trials: 10,
+        is_quick: false,
+    },
     Bug { name: "no-lock", what: "locks are not taken: two gateways", row: "3", trials: 2, is_quick: false },
 ];
 

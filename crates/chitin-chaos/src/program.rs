@@ -21,11 +21,7 @@ impl Program {
     /// # Errors
     /// The build fails.
     pub fn build() -> Held<Self> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).during("find the workspace")?;
-        let target = match std::env::var_os("CARGO_TARGET_DIR") {
-            Some(target) => root.join(target),
-            None => root.join("target"),
-        };
+        let (root, target) = (root(), target());
         let profile = if cfg!(debug_assertions) { "dev" } else { "release" };
         let mut command = system::command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         // What cargo itself is told by its user, and nothing of what it tells its tests.
@@ -44,4 +40,14 @@ impl Program {
         holds!(chitin.is_file(), "cargo put no program at {}", chitin.display());
         Ok(Self { chitin })
     }
+}
+
+/// The workspace: this crate's folder is two below it.
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap_or(Path::new("."))
+}
+
+/// Where cargo builds, and what is not the sources' own is kept.
+pub(crate) fn target() -> PathBuf {
+    root().join(std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()))
 }

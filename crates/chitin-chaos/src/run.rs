@@ -69,6 +69,11 @@ impl Session<'_> {
         Ok(gateway)
     }
 
+    /// The bug that the program is to have.
+    pub(crate) fn planted(&self) -> Option<&'static str> {
+        self.planted
+    }
+
     /// A gateway that runs.
     pub(crate) fn gateway(&self, limits: &str) -> Held<Gateway> {
         let mut gateway = self.prepare(limits)?;

@@ -3,6 +3,7 @@
 mod disk;
 mod forged;
 mod kills;
+mod machine;
 mod power;
 mod steps;
 mod supervisor;
@@ -15,6 +16,7 @@ use std::sync::OnceLock;
 use crate::Held;
 use crate::disk::Disk;
 use crate::run::Session;
+use crate::vm;
 
 /// A fault.
 #[derive(Debug)]
@@ -36,6 +38,8 @@ pub struct Row {
 pub(crate) enum Need {
     /// Mounting file systems over loop devices, and the programs for that.
     LoopDisk,
+    /// Emulating a whole machine.
+    Machine,
 }
 
 impl Need {
@@ -47,6 +51,7 @@ impl Need {
                 let tried = TRIED.get_or_init(|| Disk::try_one().err().map(|error| error.to_string()));
                 tried.as_ref().map(|error| format!("no disk can be mounted and cut off here: {error}"))
             }
+            Self::Machine => vm::is_missing(),
         }
     }
 }
@@ -65,10 +70,12 @@ pub const ROWS: &[Row] = &[
     supervisor::CRASH_LOOP,
     power::CUT,
     power::CUT_RUN,
+    machine::RESET,
     steps::STARTS,
     disk::FROZEN,
     disk::CORRUPT,
     kills::PANIC,
+    machine::GROUPS,
     tree::STUBBORN,
     kills::FLOOD,
     forged::FORGED,
