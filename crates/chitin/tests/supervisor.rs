@@ -30,6 +30,15 @@ fn next_supervisor(gateway: &Gateway, before: u32) -> u32 {
     })
 }
 
+/// Waits until another gateway than `before` answers; its status. Asked as a person would: threads stop one after the other,
+/// so the old one may still take a connection, which then breaks, and is asked again.
+fn next_gateway(gateway: &Gateway, before: u32) -> Value {
+    until("the next gateway answers", || {
+        let status = gateway.cli(&["status", "--json"]).with(0).json();
+        (status["pid"] != before).then_some(status)
+    })
+}
+
 fn layer(gateway: &Gateway) -> Value {
     gateway.get("/v1/status").with(200).json()["layers"]["gateway"].clone()
 }
@@ -122,11 +131,7 @@ fn a_gateway_that_gives_no_sign_of_life_is_followed_by_another() {
     let gateway = Gateway::start();
     let pid = gateway.pid();
     signal(pid, Signal::STOP);
-    // Threads stop one after the other: what still gets an answer of the old one asks again.
-    let status = until("the next one answers", || {
-        let status = gateway.get("/v1/status").with(200).json();
-        (status["pid"] != pid).then_some(status)
-    });
+    let status = next_gateway(&gateway, pid);
     let said = format!("process {pid} gave no sign of life and was ended");
     assert_eq!(status["layers"]["gateway"]["last_end"], said);
     assert!(!fs::exists(format!("/proc/{pid}")).unwrap(), "the old one is gone, and reaped");
@@ -347,9 +352,7 @@ fn an_instance_that_stood_still_goes_on_with_the_same_gateway() {
     assert_eq!((&status["pid"], &status["layers"]["gateway"]["restarts"]), (&json!(pid), &json!(0)));
     // And one that stays away is missed all the same.
     signal(pid, Signal::STOP);
-    until("the next one answers", || {
-        (gateway.get("/v1/status").with(200).json()["pid"] != pid).then_some(())
-    });
+    next_gateway(&gateway, pid);
 }
 
 /// Starts a new supervisor as a gateway does, and is gone before it has looked.
