@@ -47,7 +47,7 @@ pub struct Session<'a> {
     pub(crate) chance: Chance,
     /// What the chance is from; where ways take turns, each is met.
     pub(crate) seed: u64,
-    /// Trials that may be made in this session; at least one is.
+    /// Trials that may be made in one session; at least one is.
     pub(crate) at_most: u32,
     pub(crate) outage_bound: Duration,
     planted: Option<&'static str>,

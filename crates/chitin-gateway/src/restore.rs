@@ -112,7 +112,7 @@ pub fn restore(data_dir: &Path, backup: &Path, end_running: bool) -> Result<Rest
     }
     let ready = data.join(READY);
     fs::rename(&draft, &ready).map_err(file("rename", &draft))?;
-    sync(data.path()).map_err(file("sync", data.path()))?;
+    sync(data.path()).map_err(RestoreError::Unfinished)?;
     let replaced = complete(data.path()).map_err(RestoreError::Unfinished)?;
     Ok(Restored { tasks: adopted.tasks, running: adopted.running, logs_missing, replaced, ended })
 }

@@ -23,7 +23,7 @@ pub struct Lives {
     pub last_end: Option<String>,
     /// When, milliseconds since the Unix epoch.
     pub last_end_at_ms: Option<i64>,
-    /// It served, and was killed: nothing it had met itself was wrong.
+    /// It served, and was ended by SIGKILL, or for want of signs: by nothing it had met itself.
     pub was_killed: bool,
     /// The gateway that reads this is to be careful: several before it ended early.
     pub safe_mode: bool,

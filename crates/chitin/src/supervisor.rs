@@ -139,9 +139,12 @@ impl Supervisor {
             self.start_if_due();
             self.wait();
             let asked = self.signals.ask_to_end();
+            // In this order: what is known to have ended is reaped, and its last word heard, before it is judged.
+            let gone = self.gateway().is_some_and(Gateway::is_gone);
             let status = self.reap();
+            let gone = gone || status.is_some();
             let now = clock::now();
-            // Heard before it is judged: after a stall of ours its signs are waiting.
+            // After a stall of ours its signs are waiting.
             let said = self.notify.hear(self.gateway().map(Gateway::pid));
             let stage = std::mem::replace(&mut self.stage, Stage::Waiting(now));
             self.stage = match stage {
@@ -155,7 +158,7 @@ impl Supervisor {
                         }
                     }
                     gateway.watch(now);
-                    if status.is_some() || gateway.is_gone() {
+                    if gone {
                         match self.judge(&gateway, End::of(status), asked, now) {
                             Ok(at) => Stage::Waiting(at),
                             Err(ended) => return ended,
@@ -169,9 +172,7 @@ impl Supervisor {
                         Stage::Alive(gateway)
                     }
                 }
-                Stage::Stopping(gateway, _) if status.is_some() || gateway.is_gone() => {
-                    return Ended::Asked;
-                }
+                Stage::Stopping(..) if gone => return Ended::Asked,
                 Stage::Stopping(mut gateway, until) => {
                     if asked || until <= now {
                         gateway.kill("did not end when it was asked to");
@@ -254,7 +255,8 @@ impl Supervisor {
         let start = self.restarts.ended(since, life);
         self.note(end.describe(gateway));
         self.lives.safe_mode = start.safe_mode;
-        let killed = matches!(end, End::Signal(_)) || gateway.killed_because.is_some();
+        // Not by just any signal: what a segmentation fault or an abort had met may be in the store.
+        let killed = end == End::Signal(Signal::SIGKILL as i32) || gateway.killed_because.is_some();
         self.lives.was_killed = gateway.served && killed;
         Ok(now + Duration::from_millis(start.wait_ms))
     }

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use chitin_gateway::Entrance;
-use chitin_proto::supervisor::{Adopted, Handover};
+use chitin_proto::supervisor::{Adopted, Handover, Lives};
 use rustix::net::sockopt::socket_peercred;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
@@ -34,8 +34,10 @@ pub(crate) fn take_over(reserved: Reserved, signals: Signals) -> io::Result<(Sup
         background: handover.background,
     };
     let handed = reserved.fill(sockets)?;
+    // That the life before was killed says nothing of one that died since.
+    let lives = Lives { was_killed: false, ..handover.lives };
     let stage = gateway.map_or_else(|| Stage::Waiting(clock::now()), Stage::Alive);
-    let supervisor = Supervisor::with(recipe, handed, signals, stage, handover.lives, true)?;
+    let supervisor = Supervisor::with(recipe, handed, signals, stage, lives, true)?;
     let adopted = Adopted { notify_socket: supervisor.notify.name().to_owned() };
     let mut answer = serde_json::to_vec(&adopted)?;
     answer.push(b'\n');
