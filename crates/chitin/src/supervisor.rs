@@ -255,9 +255,7 @@ impl Supervisor {
         let start = self.restarts.ended(since, life);
         self.note(end.describe(gateway));
         self.lives.safe_mode = start.safe_mode;
-        // Not by just any signal: what a segmentation fault or an abort had met may be in the store.
-        let killed = end == End::Signal(Signal::SIGKILL as i32) || gateway.killed_because.is_some();
-        self.lives.was_killed = gateway.served && killed;
+        self.lives.was_killed = end.is_plain_kill_of(gateway);
         Ok(now + Duration::from_millis(start.wait_ms))
     }
 

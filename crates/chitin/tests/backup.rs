@@ -382,3 +382,32 @@ fn what_a_killed_shim_left_running_does_not_outlive_the_store_it_belonged_to() {
     gateway.until_state(&id, "dead");
     assert_eq!(gateway.task(&id)["attempts"][0]["outcome"], "host_lost");
 }
+
+#[test]
+fn a_database_is_looked_through_at_a_start_but_not_again_after_a_plain_kill() {
+    let mut gateway = Gateway::start();
+    let task = json!({"command": ["true"], "stdin": "x".repeat(30_000), "delay_s": 86_400});
+    let bulk = json!({"tasks": vec![task; 100]});
+    let accepted = gateway.post("/v1/tasks/bulk", &bulk).with(202).json();
+    let first = accepted["ids"][0].as_str().unwrap().to_owned();
+    // The next life works the log off first.
+    gateway.down(&[]).with(0);
+    gateway.up();
+    gateway.cli(&["queues", "resume", "default"]).with(0);
+    let database = gateway.data.join("chitin.db");
+    let file = fs::OpenOptions::new().write(true).open(&database).unwrap();
+    let bytes = file.metadata().unwrap().len();
+    assert!((1_000_000..16_000_000).contains(&bytes), "{bytes}");
+    // Of some payload, far from what a start reads.
+    std::os::unix::fs::FileExt::write_all_at(&file, &[0xa5; 4_096], bytes / 2 / 4_096 * 4_096).unwrap();
+
+    let before = gateway.pid();
+    gateway.kill_gateway();
+    // By the command line, which gives up where nobody ever answers.
+    let status = gateway.cli(&["status", "--json"]).with(0).json();
+    assert_ne!(status["pid"], before);
+    assert_eq!(gateway.task(&first)["state"], "scheduled", "it serves at once");
+    gateway.down(&[]).with(0);
+    let said = gateway.cli(&["up", "--listen", "none"]).with(1);
+    assert!(said.err.contains("chitin.db is damaged: "), "{said:?}");
+}

@@ -192,6 +192,12 @@ impl End {
         exit.or(signal).unwrap_or(Self::Unknown)
     }
 
+    /// A life that served was ended from outside. Not by just any signal: what a segmentation fault or an abort had met may
+    /// be in the store.
+    pub(crate) fn is_plain_kill_of(self, gateway: &Gateway) -> bool {
+        gateway.served && (self == Self::Signal(Signal::KILL.as_raw()) || gateway.was_killed())
+    }
+
     /// For people.
     pub(crate) fn describe(self, gateway: &Gateway) -> String {
         let pid = gateway.pid;
@@ -202,5 +208,24 @@ impl End {
             (None, Self::Signal(number)) => format!("process {pid} was killed by signal {number}{when}"),
             (None, Self::Unknown) => format!("process {pid} ended{when}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+
+    #[test]
+    fn only_a_life_that_served_and_was_ended_from_outside_was_plainly_killed() {
+        let mut gateway = Gateway::known(getpid(), clock::now()).unwrap();
+        let ends =
+            [End::Exit(0), End::Exit(70), End::Signal(9), End::Signal(11), End::Signal(7), End::Unknown];
+        let plain = |gateway: &Gateway| ends.map(|end| end.is_plain_kill_of(gateway));
+        assert_eq!(plain(&gateway), [false; 6], "it never served");
+        gateway.served = true;
+        assert_eq!(plain(&gateway), [false, false, true, false, false, false]);
+        gateway.killed_because = Some("gave no sign of life");
+        assert_eq!(plain(&gateway), [true; 6], "we did it ourselves");
     }
 }
