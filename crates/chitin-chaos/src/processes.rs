@@ -9,6 +9,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::OwnedFd;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
+use crate::Held;
+use crate::broken::During;
 use crate::clock::{now, sleep_ms};
 
 /// A process that has to do with a folder.
@@ -75,6 +77,21 @@ fn names(pid: u32, folder: &Path) -> bool {
         let bytes = fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
         bytes.windows(wanted.len()).any(|window| window == wanted)
     })
+}
+
+/// How many descriptors a process has open.
+pub(crate) fn descriptors(pid: u32) -> u64 {
+    let open = fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
+    u64::try_from(open).unwrap_or(u64::MAX)
+}
+
+/// How long a process has been computing.
+pub(crate) fn busy(pid: u32) -> Held<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).during("look at a process")?;
+    // Behind its name, which may hold anything, and in hundredths of a second.
+    let fields = stat.rsplit_once(") ").map_or("", |(_, rest)| rest).split(' ');
+    let ticks: u64 = fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+    Ok(Duration::from_millis(ticks * 10))
 }
 
 /// Kills everything of a folder until nothing is left; true if that came to be.

@@ -144,7 +144,7 @@ limits! {
     watchers: "requests", 1_000 in 1..=100_000, "R1.2",
         "Long polls and streams in flight, a budget of their own.";
     connections: "connections", 4_096 in 1..=100_000, "R0.4",
-        "Open connections. Each may cost a few KiB; descriptors are the tighter bound.";
+        "Open connections. Each may cost a few KiB; there are always fewer than half of the descriptors the system grants.";
     body_bytes_in_flight: "bytes", 200_000_000 in 16_000_000..=10_000_000_000, "R1.3",
         "Bodies being read or waiting for their commit, taken before they are read.";
     readers: "connections", 10 in 1..=100, "R4.4",
@@ -159,6 +159,10 @@ limits! {
         "For a request's head to arrive. Slow senders hold a descriptor, so not for ever.";
     body_timeout_ms: "milliseconds", 30_000 in 100..=600_000, "R1.2",
         "For a request's body to arrive: 10 MB over a slow line.";
+    idle_timeout_ms: "milliseconds", 60_000 in 100..=3_600_000, "R0.4",
+        "A connection on which nothing is asked for. After a minute a new one costs less than the descriptor kept open.";
+    answer_timeout_ms: "milliseconds", 30_000 in 100..=600_000, "R1.3",
+        "A reader that takes nothing of its answer. It holds memory, so not for long; a slow line moves a little in that time.";
 }
 
 /// Every limit's description.

@@ -1,18 +1,21 @@
 //! The public face: routes, a file each, behind one guard that refuses early, cheaply and with a reason.
 //!
-//! The way of a request: connection (bounded) → guard (host, origin, token, requests in flight) → route → an answer,
+//! The way of a request: connection (bounded, and watched over) → guard (host, origin, token, requests in flight) → route → an answer,
 //! or a problem with a stable code. Nothing in here decides what a task is or may do: that is the core's.
 
 mod accept;
 mod backup;
 mod body;
+mod connections;
 mod control;
 mod guard;
+mod line;
 mod logs;
 mod lookup;
 mod pieces;
 mod problem;
 mod queues;
+mod reserve;
 mod result;
 mod serve;
 mod shutdown;
@@ -39,6 +42,7 @@ use crate::supervised::Supervised;
 use crate::tasks::Tasks;
 use crate::waiters::Waiters;
 
+pub(crate) use connections::Connections;
 pub(crate) use guard::Access;
 pub(crate) use serve::Listeners;
 
@@ -55,6 +59,7 @@ pub(crate) struct Face {
     pub(crate) access: Access,
     pub(crate) stop: Stop,
     pub(crate) isolation: Isolation,
+    pub(crate) connections: Arc<Connections>,
     pub(crate) budgets: Budgets,
     pub(crate) supervised: Arc<Supervised>,
     pub(crate) backups: crate::backup::Source,

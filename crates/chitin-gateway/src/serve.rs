@@ -27,7 +27,7 @@ use crate::data_dir::{DataDir, names};
 use crate::effects::World;
 use crate::engine::{self, Checkpoints, Engine, Pending, chain};
 use crate::entrance::Doors;
-use crate::http::{Access, Budgets, Face, Isolation, Listeners};
+use crate::http::{Access, Budgets, Connections, Face, Isolation, Listeners};
 use crate::readers::Readers;
 use crate::runner::{BaseEnv, Context, Hub, Jobs, leftover, spawn_workers, take_up_one_by_one};
 use crate::spool::{Janitor, Removal, Spool};
@@ -191,6 +191,7 @@ impl Life {
             },
             stop: Stop::default(),
             isolation: Isolation { tier: tier.name(), not_enforced: tier.not_enforced() },
+            connections: Arc::new(Connections::of_process(&limits)),
             budgets: Budgets::new(&limits),
             supervised: Arc::clone(&supervised),
             backups: backup::Source { data_dir: data.path().to_owned(), options: store_options },

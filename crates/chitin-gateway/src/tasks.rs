@@ -14,6 +14,8 @@ use tokio::sync::watch;
 pub(crate) enum TaskKind {
     /// Accepts connections; ends with the gateway.
     Accept,
+    /// Looks after the connections; ends with the runtime, after the last of them.
+    Watch,
     /// Serves one connection; drained at the end, under a deadline.
     Connection,
     /// Feeds one stream of log bytes; ends with its reader or the gateway.
@@ -24,7 +26,7 @@ pub(crate) enum TaskKind {
     Upkeep,
 }
 
-const KINDS: usize = 5;
+const KINDS: usize = 6;
 
 /// Starts tasks and knows how many there are.
 #[derive(Debug, Clone)]

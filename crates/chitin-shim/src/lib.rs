@@ -12,7 +12,7 @@
 //! | groups and trees | [`groups`], [`tree`], `proc` |
 //! | the process that shims are forked from | `fork_server`, `title` |
 //! | for the gateway: starting shims, finding them again | [`start`], [`recover`] |
-//! | for gateway and supervisor: what they were started with | [`inherited`] |
+//! | for gateway and supervisor: what they were started with | [`inherited`], [`descriptors`] |
 //!
 //! Invariant: one thread, no runtime. Invariant: `unsafe` stands in `sys.rs` alone, clocks in `clock.rs`.
 
@@ -21,6 +21,7 @@ mod child;
 mod claim;
 mod clock;
 mod conn;
+pub mod descriptors;
 mod fork_server;
 pub mod groups;
 pub mod inherited;

@@ -17,7 +17,7 @@ use chitin_proto::shim::{Order, OrderError};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
-use crate::title;
+use crate::{descriptors, title};
 
 pub use server::ForkServer;
 
@@ -123,6 +123,7 @@ fn execute<const N: usize>(
     #[cfg(feature = "failpoints")]
     command.envs(std::env::vars_os().filter(|(name, _)| name == chitin_failpoints::FOLDER));
     let child = command.stdin(stdin).stdout(stdout).stderr(stderr).spawn()?;
+    descriptors::restore(child.id());
     Ok(child.id())
 }
 

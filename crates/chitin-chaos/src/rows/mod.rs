@@ -1,5 +1,6 @@
 //! The faults, a file for each kind. A row is run in sessions: each prepares a gateway, makes some trials and checks.
 
+mod descriptors;
 mod disk;
 mod forged;
 mod kills;
@@ -74,6 +75,7 @@ pub const ROWS: &[Row] = &[
     steps::STARTS,
     disk::FROZEN,
     disk::CORRUPT,
+    descriptors::GONE,
     kills::PANIC,
     machine::GROUPS,
     tree::STUBBORN,

@@ -19,6 +19,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tower_service::Service;
 
 use super::Shared;
+use super::line::{Answer, Line, Phase};
 use super::problem::{Oops, in_our_form};
 
 /// A place among the requests in flight is waited for this long: a burst passes, an overload does not.
@@ -139,7 +140,18 @@ pub(crate) struct Guarded {
     peer: Peer,
 }
 
+/// The same on the line it is reached by.
+#[derive(Clone)]
+pub(super) struct OnLine {
+    guarded: Guarded,
+    line: Arc<Line>,
+}
+
 impl Guarded {
+    pub(super) fn on(self, line: Arc<Line>) -> OnLine {
+        OnLine { guarded: self, line }
+    }
+
     pub(crate) fn new(face: Shared, routes: axum::Router, peer: Peer) -> Self {
         Self { face, routes, peer }
     }
@@ -225,14 +237,18 @@ fn sends(request: &Request<Body>) -> bool {
         && matches!(request.uri().path(), "/v1/tasks" | "/v1/tasks/bulk" | "/v1/shutdown" | "/v1/backup")
 }
 
-impl hyper::service::Service<Request<Incoming>> for Guarded {
-    type Response = Response<Body>;
+impl hyper::service::Service<Request<Incoming>> for OnLine {
+    type Response = Response<Answer>;
     type Error = std::convert::Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let guarded = self.clone();
-        Box::pin(async move { Ok(guarded.answer(request.map(Body::new)).await) })
+        let Self { guarded, line } = self.clone();
+        line.enter(Phase::Answer);
+        Box::pin(async move {
+            let response = guarded.answer(request.map(Body::new)).await;
+            Ok(response.map(|body| Answer::new(body, line)))
+        })
     }
 }
 

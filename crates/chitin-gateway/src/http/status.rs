@@ -1,5 +1,7 @@
 //! Health and status. None of them touches the disk: they answer while it hangs.
 
+use std::sync::atomic::Ordering;
+
 use axum::extract::State;
 use axum::http::StatusCode;
 use chitin_proto::http::{Code, Layers, StatusView};
@@ -48,6 +50,10 @@ pub(crate) async fn status(State(face): State<Shared>) -> Answered {
                 "last_end": lives.last_end,
                 "last_end_at": lives.last_end_at_ms.map(time::show),
                 "connections": face.tasks.live(TaskKind::Connection),
+                "connections_limit": face.connections.most(),
+                "connections_wanted": face.connections.wanted(),
+                "connections_turned_away": face.connections.turned_away.load(Ordering::Relaxed),
+                "connections_cut": face.connections.cut.load(Ordering::Relaxed),
                 "requests": in_use(limits.requests, face.budgets.requests.available_permits()),
                 "requests_limit": limits.requests,
                 "watchers": in_use(limits.watchers, face.budgets.watchers.available_permits()),

@@ -36,6 +36,7 @@ pub(super) fn raise(program: &Path, handover: &Handover, sockets: &[OwnedFd]) ->
         .stdin(OwnedFd::from(theirs))
         .stdout(Stdio::null())
         .spawn()?;
+    chitin_shim::descriptors::restore(child.id());
     let handed_over = hand_over(&child, &ours, handover, sockets);
     if handed_over.is_err() {
         // Whatever it is doing: one that answers later would supervise a gateway that does not report to it.

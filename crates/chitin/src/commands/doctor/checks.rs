@@ -158,6 +158,12 @@ fn running(status: &Value) -> Finding {
     if !weak.is_empty() {
         return Finding::warning(format!("{detail}; best effort only: {}", weak.join(", ")));
     }
+    let connections = |name: &str| status.pointer(&format!("/layers/gateway/{name}")).and_then(Value::as_u64);
+    if let (Some(most), Some(wanted)) = (connections("connections_limit"), connections("connections_wanted")) {
+        return Finding::warning(format!(
+            "{detail}; file descriptors allow for {most} connections, not {wanted}: raise the limit (ulimit -Hn)"
+        ));
+    }
     Finding::ok(detail)
 }
 
@@ -205,5 +211,8 @@ mod tests {
         assert_eq!(status(env!("CARGO_PKG_VERSION"), &[]), Verdict::Ok);
         assert_eq!(status("0.0.1", &[]), Verdict::Warning);
         assert_eq!(status(env!("CARGO_PKG_VERSION"), &["memory"]), Verdict::Warning);
+        let gateway = json!({"connections_limit": 127, "connections_wanted": 4_096});
+        let few = running(&json!({"version": env!("CARGO_PKG_VERSION"), "layers": {"gateway": gateway}}));
+        assert!(few.verdict == Verdict::Warning && few.detail.contains("127 connections, not 4096"), "{few:?}");
     }
 }
