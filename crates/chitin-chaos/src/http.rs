@@ -62,45 +62,90 @@ pub(crate) struct Request<'a> {
     pub(crate) body: Option<&'a Value>,
 }
 
-impl Door {
-    pub(crate) fn ask(&self, request: &Request<'_>, patience: Duration) -> Result<Answer, NoAnswer> {
+/// A connection that is spoken over by hand.
+#[derive(Debug)]
+pub(crate) enum Stream {
+    Unix(UnixStream),
+    Tcp(TcpStream),
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
-            Self::Unix(path) => {
-                let stream = UnixStream::connect(path).map_err(NoAnswer::Refused)?;
-                let timed = stream
-                    .set_read_timeout(Some(patience))
-                    .and_then(|()| stream.set_write_timeout(Some(patience)));
-                timed.map_err(NoAnswer::Broke)?;
-                exchange(stream, "localhost", None, request).map_err(NoAnswer::Broke)
+            Self::Unix(stream) => stream.read(buffer),
+            Self::Tcp(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Unix(stream) => stream.write(bytes),
+            Self::Tcp(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Stream {
+    /// How long reading and writing may take.
+    pub(crate) fn patience(&self, patience: Duration) -> io::Result<()> {
+        let patience = Some(patience);
+        match self {
+            Self::Unix(stream) => {
+                stream.set_read_timeout(patience).and_then(|()| stream.set_write_timeout(patience))
             }
-            Self::Tcp(address, token) => {
-                let stream = TcpStream::connect_timeout(address, patience).map_err(|error| {
-                    let refused = error.kind() == io::ErrorKind::ConnectionRefused;
-                    if refused { NoAnswer::Refused(error) } else { NoAnswer::Broke(error) }
-                })?;
-                let timed = stream
-                    .set_read_timeout(Some(patience))
-                    .and_then(|()| stream.set_write_timeout(Some(patience)));
-                timed.map_err(NoAnswer::Broke)?;
-                exchange(stream, &address.to_string(), Some(token), request).map_err(NoAnswer::Broke)
+            Self::Tcp(stream) => {
+                stream.set_read_timeout(patience).and_then(|()| stream.set_write_timeout(patience))
             }
         }
     }
 }
 
-fn exchange(
-    mut stream: impl Read + Write,
-    host: &str,
-    token: Option<&str>,
-    request: &Request<'_>,
-) -> io::Result<Answer> {
-    let body = request.body.map(Value::to_string).unwrap_or_default();
-    let mut text =
-        format!("{} {} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n", request.method, request.path);
-    if let Some(token) = token {
-        text.push_str(&format!("authorization: Bearer {token}\r\n"));
+impl Door {
+    /// A connection over which nothing was said yet.
+    pub(crate) fn open(&self) -> io::Result<Stream> {
+        match self {
+            Self::Unix(path) => UnixStream::connect(path).map(Stream::Unix),
+            Self::Tcp(address, _) => TcpStream::connect(address).map(Stream::Tcp),
+        }
     }
-    if let Some(key) = request.key {
+
+    /// The lines of a head that every request has.
+    pub(crate) fn headers(&self) -> String {
+        match self {
+            Self::Unix(_) => "host: localhost\r\n".to_owned(),
+            Self::Tcp(address, token) => format!("host: {address}\r\nauthorization: Bearer {token}\r\n"),
+        }
+    }
+
+    pub(crate) fn ask(&self, request: &Request<'_>, patience: Duration) -> Result<Answer, NoAnswer> {
+        let stream = match self {
+            Self::Unix(_) => self.open().map_err(NoAnswer::Refused)?,
+            Self::Tcp(address, _) => {
+                let stream = TcpStream::connect_timeout(address, patience).map_err(|error| {
+                    let refused = error.kind() == io::ErrorKind::ConnectionRefused;
+                    if refused { NoAnswer::Refused(error) } else { NoAnswer::Broke(error) }
+                })?;
+                Stream::Tcp(stream)
+            }
+        };
+        stream
+            .patience(patience)
+            .and_then(|()| exchange(stream, &self.headers(), request))
+            .map_err(NoAnswer::Broke)
+    }
+}
+
+fn exchange(mut stream: Stream, headers: &str, request: &Request<'_>) -> io::Result<Answer> {
+    let body = request.body.map(Value::to_string).unwrap_or_default();
+    let Request { method, path, key, .. } = request;
+    let mut text = format!("{method} {path} HTTP/1.1\r\n{headers}connection: close\r\n");
+    if let Some(key) = key {
         text.push_str(&format!("idempotency-key: {key}\r\n"));
     }
     if request.body.is_some() {
@@ -111,7 +156,8 @@ fn exchange(
     read(BufReader::new(stream))
 }
 
-fn read(mut reader: impl BufRead) -> io::Result<Answer> {
+/// One answer, whole.
+pub(crate) fn read(mut reader: impl BufRead) -> io::Result<Answer> {
     let bad = || io::Error::new(io::ErrorKind::UnexpectedEof, "half an answer");
     let status = line(&mut reader)?.split(' ').nth(1).and_then(|word| word.parse().ok()).ok_or_else(bad)?;
     let (mut length, mut chunked) = (0, false);

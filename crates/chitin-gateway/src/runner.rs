@@ -12,7 +12,7 @@ mod collect;
 pub(crate) mod leftover;
 mod recover;
 mod salvage;
-mod shortage;
+pub(crate) mod shortage;
 mod start;
 
 use std::collections::{HashMap, VecDeque};

@@ -4,6 +4,7 @@
 
 mod spares;
 
+use std::collections::VecDeque;
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -16,6 +17,8 @@ use std::time::Duration;
 use chitin_core::{AttemptNo, TaskId};
 use chitin_failpoints::failpoint;
 use chitin_proto::shim::names;
+
+use crate::runner::shortage;
 
 use spares::Spares;
 
@@ -136,6 +139,7 @@ fn remove_flat(folder: &Path) -> io::Result<()> {
 /// Logs stay, and so do claims: as long as the folder is there, a straggling shim may still come and look for the claim
 /// of the token it was started under.
 fn keep_only_logs(folder: &Path) -> io::Result<()> {
+    let mut done = Ok(());
     for entry in fs::read_dir(folder)?.filter_map(Result::ok) {
         let name = entry.file_name();
         let stays = name.to_str().is_some_and(|name| {
@@ -144,10 +148,10 @@ fn keep_only_logs(folder: &Path) -> io::Result<()> {
             is_log || name.starts_with(names::CLAIM)
         });
         if !stays && fs::remove_file(entry.path()).is_err() {
-            _ = fs::remove_dir_all(entry.path());
+            done = done.and(ignore_missing(fs::remove_dir_all(entry.path())));
         }
     }
-    Ok(())
+    done
 }
 
 fn ignore_missing(result: io::Result<()>) -> io::Result<()> {
@@ -200,16 +204,29 @@ impl Janitor {
 /// shim is gone may be kept.
 fn clean(spool: &Spool, removals: &Receiver<Removal>) {
     let mut last = None;
+    // Those for which something was short, oldest first.
+    let mut again = VecDeque::new();
+    let mut pause = shortage::PAUSE;
     loop {
         let next = match last {
-            None => removals.recv().map_err(|_| RecvTimeoutError::Disconnected),
             Some(_) => removals.recv_timeout(SHIM_GOES),
+            None if again.is_empty() => removals.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            None => removals.recv_timeout(pause),
         };
         let ended = matches!(next, Err(RecvTimeoutError::Disconnected));
-        if let Some(removal) = std::mem::replace(&mut last, next.ok()) {
+        let before = std::mem::replace(&mut last, next.ok());
+        if let Some(removal) = before.or_else(|| again.pop_front()) {
             failpoint!("spool.remove.before");
-            if let Err(error) = spool.carry_out(removal) {
-                tracing::warn!(%error, ?removal, "a spool folder could not be removed; the next sweep tries again");
+            match spool.carry_out(removal) {
+                Ok(()) => pause = Duration::ZERO,
+                Err(error) if shortage::is_one(&error) && !ended && again.len() < WAITING_REMOVALS => {
+                    pause = shortage::PAUSE;
+                    tracing::debug!(%error, ?removal, "a spool folder cannot be removed now");
+                    again.push_back(removal);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, ?removal, "a spool folder could not be removed; the next sweep tries again");
+                }
             }
         }
         if ended {

@@ -20,6 +20,8 @@ pub(super) const GONE: Row =
 
 /// How long they are gone.
 const GONE_MS: (u64, u64) = (1_500, 3_000);
+/// Connections that say nothing: more than the descriptors that are left.
+const HOLDERS: usize = 30;
 /// The most processor time that a gateway without descriptors may use, of that time: it has nothing to do.
 const BUSY_PART: u32 = 4;
 /// It must serve again in this time (FAULTS, row 17), where outages are judged strictly.
@@ -53,6 +55,8 @@ fn once(session: &mut Session<'_>, gateway: &Gateway, ledger: &mut Ledger, trial
     limit(process.pid, Some(Rlimit { current: Some(few), maximum: before.maximum }))?;
     let (began, busy) = (now(), processes::busy(process.pid)?);
     let span = Duration::from_millis(chance.between(GONE_MS.0, GONE_MS.1));
+    // They take what is left, and keep it.
+    let holders: Vec<_> = doors.iter().cycle().take(HOLDERS).map(Door::open).collect();
     let clients: Vec<_> = (0..chance.between(20, 60))
         .zip(doors.iter().cycle())
         .map(|(number, door)| {
@@ -69,6 +73,7 @@ fn once(session: &mut Session<'_>, gateway: &Gateway, ledger: &mut Ledger, trial
     let took = now().duration_since(began);
     limit(process.pid, Some(before))?;
     let ended = now();
+    drop(holders);
     holds!(used < took / BUSY_PART, "{used:?} of processor time in {took:?} without descriptors");
     let bound = if session.outage_bound > BACK { session.outage_bound } else { BACK };
     let silence = check::accepts_again(gateway, ledger, &format!("after-{trial}"), ended, bound)?;

@@ -190,7 +190,10 @@ mod tests {
 
     #[test]
     fn connections_take_less_than_half_of_the_descriptors() {
-        assert_eq!((connections(4_096, 1_024).most(), connections(4_096, 1_024).wanted()), (511, Some(4_096)));
+        assert_eq!(
+            (connections(4_096, 1_024).most(), connections(4_096, 1_024).wanted()),
+            (511, Some(4_096))
+        );
         assert_eq!((connections(4_096, 20_000).most(), connections(4_096, 20_000).wanted()), (4_096, None));
         assert_eq!(connections(4_096, u64::MAX).most(), 4_096);
     }

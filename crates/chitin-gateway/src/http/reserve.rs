@@ -18,7 +18,7 @@ const AT_ONCE: u64 = 16;
 /// What is said to those who are sent away.
 const SORRY: &str = concat!(
     "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\n",
-    "content-length: 154\r\nretry-after: 1\r\nconnection: close\r\n\r\n",
+    "content-length: 151\r\nretry-after: 1\r\nconnection: close\r\n\r\n",
     r#"{"code":"overloaded","title":"The gateway is overloaded","status":503,"#,
     r#""detail":"the gateway has no file descriptors left; try again","retry_after_s":1}"#,
 );

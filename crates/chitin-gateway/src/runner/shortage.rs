@@ -7,10 +7,10 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 /// Between two tries. Descriptors that are there again are noticed within a second, and trying costs nothing.
-pub(super) const PAUSE: Duration = Duration::from_millis(250);
+pub(crate) const PAUSE: Duration = Duration::from_millis(250);
 
 /// Whether an error says no more than that.
-pub(super) fn is_one(error: &io::Error) -> bool {
+pub(crate) fn is_one(error: &io::Error) -> bool {
     error.raw_os_error().map(Errno::from_raw).is_some_and(|errno| {
         matches!(
             errno,

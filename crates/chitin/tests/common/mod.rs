@@ -36,6 +36,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// A slow disk under test is no reason to refuse.
 const CONFIG: &str = "[limits]\nsubmit_timeout_ms = 60000\n";
 
+/// On any free port.
+const UP: [&str; 3] = ["up", "--listen", "127.0.0.1:0"];
+
 #[expect(clippy::disallowed_methods, reason = "the tests' one clock")]
 pub(crate) fn now() -> Instant {
     Instant::now()
@@ -176,7 +179,21 @@ impl Gateway {
 
     /// Starts it, or starts it again.
     pub(crate) fn up(&mut self) {
-        let mut command = self.command(&["up", "--listen", "127.0.0.1:0"]);
+        self.up_by(self.command(&UP));
+    }
+
+    /// The same under limits of the system's, as a shell sets them.
+    pub(crate) fn up_under(&mut self, limits: &str) {
+        let chitin = self.command(&UP);
+        let mut command = program("sh");
+        command.arg("-c").arg(format!("{limits}; exec \"$0\" \"$@\""));
+        command.arg(chitin.get_program()).args(chitin.get_args());
+        command.envs(chitin.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.current_dir(self.home.path());
+        self.up_by(command);
+    }
+
+    fn up_by(&mut self, mut command: Command) {
         command.stderr(fs::File::create(self.path("up.stderr")).unwrap());
         let mut child = command.spawn().unwrap();
         let mut line = String::new();

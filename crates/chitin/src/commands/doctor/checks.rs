@@ -159,7 +159,8 @@ fn running(status: &Value) -> Finding {
         return Finding::warning(format!("{detail}; best effort only: {}", weak.join(", ")));
     }
     let connections = |name: &str| status.pointer(&format!("/layers/gateway/{name}")).and_then(Value::as_u64);
-    if let (Some(most), Some(wanted)) = (connections("connections_limit"), connections("connections_wanted")) {
+    if let (Some(most), Some(wanted)) = (connections("connections_limit"), connections("connections_wanted"))
+    {
         return Finding::warning(format!(
             "{detail}; file descriptors allow for {most} connections, not {wanted}: raise the limit (ulimit -Hn)"
         ));
@@ -213,6 +214,9 @@ mod tests {
         assert_eq!(status(env!("CARGO_PKG_VERSION"), &["memory"]), Verdict::Warning);
         let gateway = json!({"connections_limit": 127, "connections_wanted": 4_096});
         let few = running(&json!({"version": env!("CARGO_PKG_VERSION"), "layers": {"gateway": gateway}}));
-        assert!(few.verdict == Verdict::Warning && few.detail.contains("127 connections, not 4096"), "{few:?}");
+        assert!(
+            few.verdict == Verdict::Warning && few.detail.contains("127 connections, not 4096"),
+            "{few:?}"
+        );
     }
 }
