@@ -33,6 +33,6 @@ pub fn most() -> u64 {
 pub fn restore(pid: u32) {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
     if let (Some(pid), Some(inherited)) = (pid, INHERITED.get()) {
-        _ = prlimit(Some(pid), Resource::Nofile, inherited.clone());
+        _ = prlimit(Some(pid), Resource::Nofile, *inherited);
     }
 }
