@@ -10,7 +10,7 @@ folder="${CARGO_TARGET_DIR:-target}/vm"
 
 # Kernel packages that exist for virtual machines, the smallest first.
 KERNELS=(linux-image-cloud-amd64 linux-image-virtual linux-image-amd64)
-# In the order in which they need each other; what is built into the kernel has no file.
+# Roughly in the order in which they need each other; what is built into the kernel has no file.
 MODULES=(virtio virtio_ring virtio_pci_legacy_dev virtio_pci_modern_dev virtio_pci virtio_blk
     crc16 mbcache jbd2 crc32c_generic libcrc32c ext4)
 

@@ -21,7 +21,14 @@ over() { say "over $*"; poweroff -f; }
 # Whoever started this machine may be gone.
 (sleep 280; over too late) &
 
-for module in /modules/*.ko; do insmod "$module" || over "no module $module"; done
+# Which module needs which is another thing in each kernel: one that fails is tried again after the others.
+left="$(echo /modules/*.ko)"
+while [ -n "$left" ]; do
+    failed=
+    for module in $left; do insmod "$module" 2>/tmp/insmod || failed="$failed $module"; done
+    [ "${failed# }" != "$left" ] || over "no modules $left: $(cat /tmp/insmod)"
+    left="${failed# }"
+done
 mount -t ext4 /dev/vda /data || over no disk
 stty -F /dev/ttyS1 raw -echo
 ifconfig lo 127.0.0.1 up
