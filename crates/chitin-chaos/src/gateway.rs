@@ -1,5 +1,6 @@
 //! A gateway of a session's own: starts it, does to it what is to be done, asks it, and ends it with all it started.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -28,6 +29,8 @@ pub(crate) struct Gateway {
     pub(crate) data: PathBuf,
     pub(crate) points: Points,
     program: Program,
+    /// What its processes are told beside what the suite tells each of them.
+    environment: Vec<(&'static str, OsString)>,
     /// What `chitin up` runs as: the gateway's supervisor, or the gateway itself.
     up: Option<Child>,
     /// Where it listens, while it is up.
@@ -59,11 +62,17 @@ impl Gateway {
             home,
             points,
             program: program.clone(),
+            environment: Vec::new(),
             up: None,
             tcp: None,
             instances: Vec::new(),
             folder: Some(folder),
         })
+    }
+
+    /// Whatever is started from here on has this in its environment.
+    pub(crate) fn environment(&mut self, name: &'static str, value: &Path) {
+        self.environment.push((name, value.as_os_str().to_owned()));
     }
 
     /// The folder stays after the end.
@@ -78,6 +87,7 @@ impl Gateway {
         command.args(args).current_dir(&self.home).env("HOME", &self.home);
         command.env("CHITIN_DATA_DIR", &self.data).env("CHITIN_CONFIG", self.home.join("chitin.toml"));
         command.env(points::FOLDER, self.points.folder());
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
 

@@ -164,7 +164,7 @@ impl Client {
     /// Until it is accepted. Once the load is to end, whoever gets no answer at all gives up.
     fn hand_in(&mut self, key: &str, body: &Value) {
         let request = Request { method: "POST", path: "/v1/tasks", key: Some(key), body: Some(body) };
-        let begin = now();
+        let mut begin = now();
         while begin.elapsed() < PATIENCE {
             match self.door.ask(&request, Duration::from_secs(20)) {
                 Ok(answer) if matches!(answer.status, 200 | 202) => {
@@ -179,6 +179,8 @@ impl Client {
                     if self.is_stopped() {
                         return;
                     }
+                    // An answer it is: patience is for those who get none.
+                    begin = now();
                     sleep_ms(10);
                 }
                 Ok(answer) => {

@@ -27,6 +27,9 @@ struct Args {
     /// The longest outage that is no failure, in milliseconds
     #[arg(long, default_value_t = 1_000, value_name = "MS")]
     outage: u64,
+    /// How long a reader holds its transaction, in seconds
+    #[arg(long, default_value_t = 60, value_name = "S")]
+    hold: u64,
     /// Keep the folders of all gateways
     #[arg(long)]
     keep: bool,
@@ -77,6 +80,7 @@ fn chaos(args: &Args) -> Held<bool> {
         trials: args.trials,
         seed: args.seed,
         outage_bound: Duration::from_millis(args.outage),
+        hold: Duration::from_secs(args.hold),
         keep: args.keep,
         ..Options::default()
     };

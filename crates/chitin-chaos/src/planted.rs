@@ -91,6 +91,21 @@ pub const BUGS: &[Bug] = &[
         trials: 10,
         is_quick: false,
     },
+    Bug {
+        name: "trust-failed-commit",
+        what: "a commit that failed is taken for one that did not",
+        row: "11",
+        trials: 60,
+        is_quick: true,
+    },
+    Bug {
+        name: "migrate-by-statement",
+        what: "a migration is committed statement by statement",
+        row: "15",
+        trials: 12,
+        is_quick: true,
+    },
+    Bug { name: "no-log-cap", what: "the log has no cap", row: "16", trials: 1, is_quick: true },
     Bug { name: "no-lock", what: "locks are not taken: two gateways", row: "3", trials: 2, is_quick: false },
 ];
 

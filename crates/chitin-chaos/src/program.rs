@@ -43,7 +43,7 @@ impl Program {
 }
 
 /// The workspace: this crate's folder is two below it.
-fn root() -> &'static Path {
+pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap_or(Path::new("."))
 }
 

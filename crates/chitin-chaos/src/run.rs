@@ -19,6 +19,8 @@ pub struct Options {
     pub seed: u64,
     /// The longest a client may be without an answer, and the longest until a submission is acknowledged again (R6.5).
     pub outage_bound: Duration,
+    /// Who stays where others wait stays so long: a reader in its transaction.
+    pub hold: Duration,
     /// The folders of failed sessions stay.
     pub keep: bool,
     /// A row that failed so often is not tried further.
@@ -33,6 +35,7 @@ impl Default for Options {
             trials: None,
             seed: 1,
             outage_bound: Duration::from_secs(1),
+            hold: Duration::from_secs(60),
             keep: false,
             most_failures: 3,
             planted: None,
@@ -50,6 +53,7 @@ pub struct Session<'a> {
     /// Trials that may be made in one session; at least one is.
     pub(crate) at_most: u32,
     pub(crate) outage_bound: Duration,
+    pub(crate) hold: Duration,
     planted: Option<&'static str>,
     keep: bool,
     /// Outages that clients saw.
@@ -114,6 +118,7 @@ pub fn row(row: &Row, program: &Program, options: &Options) -> Outcome {
             seed,
             at_most: (wanted - outcome.trials).max(1),
             outage_bound: options.outage_bound,
+            hold: options.hold,
             planted: options.planted,
             keep: options.keep,
             outages: Vec::new(),

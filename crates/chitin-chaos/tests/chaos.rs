@@ -27,7 +27,12 @@ fn alone() -> MutexGuard<'static, ()> {
 /// The seed is told, or it is 1: the same change meets the same faults.
 fn options() -> Options {
     let seed = std::env::var("CHITIN_CHAOS_SEED").ok().and_then(|seed| seed.parse().ok());
-    Options { seed: seed.unwrap_or(1), outage_bound: Duration::from_secs(20), ..Options::default() }
+    Options {
+        seed: seed.unwrap_or(1),
+        outage_bound: Duration::from_secs(20),
+        hold: Duration::from_secs(2),
+        ..Options::default()
+    }
 }
 
 #[test]

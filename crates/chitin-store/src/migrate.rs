@@ -5,8 +5,9 @@
 
 use std::path::Path;
 
-use chitin_failpoints::failpoint;
-use rusqlite::{Connection, TransactionBehavior, params};
+use chitin_failpoints::{failpoint, planted};
+use rusqlite::fallible_iterator::FallibleIterator;
+use rusqlite::{Batch, Connection, TransactionBehavior, params};
 
 use crate::StoreError;
 use crate::open::{APPLICATION_ID, opening};
@@ -55,8 +56,15 @@ pub(crate) fn migrate(
 fn step(conn: &mut Connection, to: i64, migration: &str, store_id: [u8; 16]) -> rusqlite::Result<()> {
     let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
     failpoint!("migrate.before");
-    tx.execute_batch(migration)?;
-    failpoint!("migrate.half");
+    let mut batch = Batch::new(&tx, migration);
+    while let Some(mut statement) = batch.next()? {
+        let mut rows = statement.raw_query();
+        while rows.next()?.is_some() {}
+        failpoint!("migrate.statement");
+        if planted!("migrate-by-statement") {
+            tx.execute_batch("COMMIT; BEGIN IMMEDIATE")?;
+        }
+    }
     if to == 1 {
         tx.pragma_update(None, "application_id", APPLICATION_ID)?;
         tx.execute("INSERT INTO meta (name, value) VALUES ('store_id', ?1)", params![store_id])?;

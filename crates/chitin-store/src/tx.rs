@@ -108,6 +108,7 @@ impl<'w> WriteTx<'w> {
                 Ok(()) => Commit::No(error),
                 Err(error) => Commit::Unknown(error),
             },
+            _ if chitin_failpoints::planted!("trust-failed-commit") => Commit::Ok,
             _ => Commit::Unknown(error),
         }
     }

@@ -2,10 +2,13 @@
 
 mod descriptors;
 mod disk;
+mod faulty;
 mod forged;
 mod kills;
 mod machine;
 mod power;
+mod reader;
+mod schema;
 mod steps;
 mod supervisor;
 mod time;
@@ -17,7 +20,7 @@ use std::sync::OnceLock;
 use crate::Held;
 use crate::disk::Disk;
 use crate::run::Session;
-use crate::vm;
+use crate::{system, vm};
 
 /// A fault.
 #[derive(Debug)]
@@ -41,6 +44,10 @@ pub(crate) enum Need {
     LoopDisk,
     /// Emulating a whole machine.
     Machine,
+    /// A C compiler, for a library that is preloaded.
+    Compiler,
+    /// Python, with SQLite.
+    Python,
 }
 
 impl Need {
@@ -53,8 +60,14 @@ impl Need {
                 tried.as_ref().map(|error| format!("no disk can be mounted and cut off here: {error}"))
             }
             Self::Machine => vm::is_missing(),
+            Self::Compiler => missing_program("cc"),
+            Self::Python => missing_program("python3"),
         }
     }
+}
+
+fn missing_program(program: &str) -> Option<String> {
+    system::find(program).is_none().then(|| format!("{program} is not installed"))
 }
 
 static TRIED: OnceLock<Option<String>> = OnceLock::new();
@@ -73,8 +86,11 @@ pub const ROWS: &[Row] = &[
     power::CUT_RUN,
     machine::RESET,
     steps::STARTS,
+    faulty::FAULTY,
     disk::FROZEN,
     disk::CORRUPT,
+    schema::MIGRATION,
+    reader::READER,
     descriptors::GONE,
     kills::PANIC,
     machine::GROUPS,

@@ -9,6 +9,8 @@
  * FAULTS_DO      an errno: the call fails with it, once; with "+" in front, from there on always; "kill": SIGKILL;
  *                "short": a write writes half of what it should
  * FAULTS_REPORT  a file, outside of the folder: a byte is appended for each call, and "!" at the hit
+ * FAULTS_ARM     instead of FAULTS_NTH and FAULTS_DO a file that says both, with a blank between, while processes run: calls of
+ *                all processes count together, from the report's beginning; without the file none does
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -45,20 +47,45 @@ static int fd_is_below(int fd) {
     return below(path);
 }
 
-static void report(const char *what) {
+/* The report's length with it. */
+static long report(const char *what) {
     const char *file = getenv("FAULTS_REPORT");
-    if (!file) return;
+    if (!file) return 0;
     int fd = (int)syscall(SYS_openat, AT_FDCWD, file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-    if (fd < 0) return;
+    if (fd < 0) return 0;
     syscall(SYS_write, fd, what, strlen(what));
+    long len = syscall(SYS_lseek, fd, 0, SEEK_CUR);
     syscall(SYS_close, fd);
+    return len;
 }
 
 enum { GO = 0, SHORT = -1 };
 
+/* What the file of FAULTS_ARM says: the n-th call, and what it meets; 0: nothing. */
+static long armed(const char *file, char what[16]) {
+    char text[64];
+    int fd = (int)syscall(SYS_openat, AT_FDCWD, file, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return 0;
+    ssize_t len = syscall(SYS_read, fd, text, sizeof text - 1);
+    syscall(SYS_close, fd);
+    text[len > 0 ? len : 0] = 0;
+    long nth;
+    return sscanf(text, "%ld %15s", &nth, what) == 2 ? nth : 0;
+}
+
 /* GO, SHORT, or the errno to fail with. */
 static int fate(void) {
-    const char *nth_text = getenv("FAULTS_NTH"), *what = getenv("FAULTS_DO");
+    const char *nth_text = getenv("FAULTS_NTH"), *what = getenv("FAULTS_DO"), *arm = getenv("FAULTS_ARM");
+    char armed_with[16] = "";
+    if (arm) {
+        int saved = errno;
+        long nth = armed(arm, armed_with), n = nth ? report(".") : 0;
+        errno = saved;
+        int from_there_on = armed_with[0] == '+';
+        if (!nth || n < nth || (n > nth && !from_there_on)) return GO;
+        if (n == nth) report("!");
+        return atoi(armed_with + from_there_on);
+    }
     long nth = nth_text ? atol(nth_text) : 0, n = atomic_fetch_add(&count, 1) + 1;
     int always = what && what[0] == '+';
     if (!nth || !what || n < nth || (n > nth && !always)) {
