@@ -152,12 +152,19 @@ impl Core {
             Input::Submit(submission) => self.submit(now, submission, tx),
             Input::Cancel { to, id } => self.cancel(now, *to, *id, tx),
             Input::Retry { to, id } => self.retry_by_hand(now, *to, *id, tx),
-            Input::Delete { to, id } => self.delete(*to, *id, tx),
-            Input::PauseQueue { to, name, paused } => self.pause_queue(*to, name, *paused, tx),
+            Input::Delete { to, id } => self.delete(now, *to, *id, tx),
+            Input::PauseQueue { to, name, paused } => self.pause_queue(now, *to, name, *paused, tx),
             Input::Voided { attempt } => self.voided(now, dice, *attempt, tx),
             Input::ShimReport { attempt, end, produced } => {
                 self.settle(now, dice, *attempt, end, produced, tx)
             }
+            Input::Tell { name, task, detail } => self.happened(
+                now,
+                *name,
+                task.map(|(id, attempt)| (id, Some(attempt))),
+                Some(detail.clone()),
+                tx,
+            ),
             Input::Tick => {
                 self.due_and_expired(now, tx)?;
                 self.sweep(now, tx)?;

@@ -1,6 +1,8 @@
 //! What goes into a step, and what comes out of it.
 
-use crate::{AttemptNo, CommandId, Outcome, Policy, QueueName, Seq, TaskId, TaskSpec, TaskState, Token};
+use crate::{
+    AttemptNo, CommandId, EventName, Outcome, Policy, QueueName, Seq, TaskId, TaskSpec, TaskState, Token,
+};
 
 /// A span of time in milliseconds.
 pub(crate) type Millis = i64;
@@ -62,6 +64,15 @@ pub enum Input {
         end: AttemptEnd,
         /// What it left.
         produced: Produced,
+    },
+    /// Something happened that concerns the gateway as a whole.
+    Tell {
+        /// What.
+        name: EventName,
+        /// To which attempt, where it is one's.
+        task: Option<(TaskId, AttemptNo)>,
+        /// More about it: a JSON object.
+        detail: String,
     },
     /// Time has passed, or there is room: due tasks, expiry, sweeps, and leases. Ends every batch.
     Tick,

@@ -8,6 +8,7 @@
 //! where they meet.
 
 mod core;
+mod events;
 mod fair;
 mod hot;
 mod ids;
@@ -27,6 +28,7 @@ mod verbs;
 pub mod model;
 
 pub use crate::core::{CommitOutcome, Core, Dispatch, Figures};
+pub use events::{EventName, EventRow};
 pub use fair::AGING_STEP;
 pub use ids::{AttemptNo, CommandId, Epoch, IdError, PrincipalId, QueueId, Seq, TaskId, Token};
 pub use io::{

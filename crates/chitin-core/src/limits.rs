@@ -121,6 +121,10 @@ limits! {
         "Results and kept logs of ended tasks; the oldest go first, and none that ended within the last hour.";
     key_retention_s: "seconds", 86_400 in 3_600..=2_592_000, "R0.5",
         "How long an idempotency key is remembered after its task's end: longer than any client retries.";
+    events: "events", 100_000 in 1_000..=10_000_000, "R0.4",
+        "Events that are kept for whoever comes later; some ten megabytes.";
+    event_retention_s: "seconds", 604_800 in 3_600..=31_536_000, "R0.4",
+        "How long events are kept, if there are not too many of them. As long as ended tasks.";
     sweep_s: "seconds", 60 in 1..=3_600, "R2.5",
         "Between two sweeps of what is past its retention. At least hourly.";
     task_memory_bytes: "bytes", 500_000_000 in 1_000_000..=1_000_000_000_000, "R3.3",

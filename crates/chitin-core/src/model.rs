@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    AttemptNo, AttemptRow, BootNo, Epoch, NewTask, OpenRow, Outcome, Payload, PrincipalId, PriorSubmission,
-    QueueId, QueueName, QueueRow, Seq, StoredOutput, StoredResult, SubmissionRow, Suspect, TaskId, TaskRow,
-    TaskState, Tx,
+    AttemptNo, AttemptRow, BootNo, Epoch, EventRow, NewTask, OpenRow, Outcome, Payload, PrincipalId,
+    PriorSubmission, QueueId, QueueName, QueueRow, Seq, StoredOutput, StoredResult, SubmissionRow, Suspect,
+    TaskId, TaskRow, TaskState, Tx,
 };
 
 /// What a guard found.
@@ -65,6 +65,7 @@ struct State {
     results: BTreeMap<(Seq, u32), (AttemptNo, StoredResult)>,
     outputs: BTreeMap<(Seq, AttemptNo), StoredOutput>,
     submissions: BTreeMap<Seq, Remembered>,
+    events: BTreeMap<i64, EventRow>,
 }
 
 /// The store: what is committed.
@@ -104,6 +105,7 @@ impl ModelStore {
             results: BTreeMap::new(),
             outputs: BTreeMap::new(),
             submissions: BTreeMap::new(),
+            events: BTreeMap::new(),
         };
         Self { state }
     }
@@ -153,6 +155,11 @@ impl ModelStore {
     #[must_use]
     pub fn known_principals(&self) -> usize {
         self.state.principals.len()
+    }
+
+    /// All events with their numbers, the earliest first.
+    pub fn events(&self) -> impl Iterator<Item = (i64, &EventRow)> {
+        self.state.events.iter().map(|(no, row)| (*no, row))
     }
 
     /// All queues.
@@ -252,18 +259,19 @@ impl Tx for ModelTx<'_> {
         Ok(())
     }
 
-    fn set_aside(&mut self, seq: Seq, to: TaskState, wall_ms: i64, why: &str) -> Stored<()> {
+    fn set_aside(&mut self, seq: Seq, to: TaskState, wall_ms: i64, why: &str) -> Stored<Option<TaskId>> {
         let state = &mut self.state;
         let Some((row, _)) = state.tasks.get_mut(&seq).filter(|(row, _)| !row.state.has_ended()) else {
-            return Ok(());
+            return Ok(None);
         };
+        let id = row.id;
         (row.state, row.ended_at_ms, row.due, row.expires) = (to, Some(wall_ms), None, None);
         for attempt in state.attempts.values_mut().filter(|it| it.seq == seq && it.outcome.is_none()) {
             attempt.outcome = Some(Outcome::WorkerLost);
             attempt.ended_at_ms = Some(wall_ms);
             attempt.error = Some(why.to_owned());
         }
-        Ok(())
+        Ok(Some(id))
     }
 
     fn last_seq(&mut self) -> Stored<Seq> {
@@ -452,6 +460,22 @@ impl Tx for ModelTx<'_> {
             self.state.submissions.remove(seq);
         }
         Ok(over.len().max(forgotten.len()))
+    }
+
+    fn insert_event(&mut self, row: &EventRow) -> Stored<()> {
+        let newest = self.state.events.keys().next_back().copied().unwrap_or(0);
+        insert_new(&mut self.state.events, newest.saturating_add(1), row.clone(), "event")
+    }
+
+    fn sweep_events(&mut self, before_ms: i64, keep: u64, limit: usize) -> Stored<usize> {
+        let events = &mut self.state.events;
+        let newest = events.keys().next_back().copied().unwrap_or(0);
+        let floor = newest.saturating_sub(i64::try_from(keep).unwrap_or(i64::MAX));
+        let earliest = events.iter().take(limit);
+        let over = earliest.filter(|(no, row)| **no < newest && (**no <= floor || row.at_ms < before_ms));
+        let over: Vec<i64> = over.map(|(no, _)| *no).collect();
+        over.iter().for_each(|no| drop(events.remove(no)));
+        Ok(over.len())
     }
 
     fn ended_before(&mut self, wall_ms: i64, limit: usize) -> Stored<Vec<(Seq, TaskId, u64)>> {

@@ -4,8 +4,8 @@
 //! commit, roll back, and what a failed commit means — belongs to whoever runs the loop.
 
 use crate::{
-    AttemptNo, AttemptRow, BootNo, Epoch, NewTask, OpenRow, PrincipalId, PriorSubmission, QueueRow, Seq,
-    StoredOutput, StoredResult, SubmissionRow, Suspect, TaskId, TaskRow, TaskState,
+    AttemptNo, AttemptRow, BootNo, Epoch, EventRow, NewTask, OpenRow, PrincipalId, PriorSubmission, QueueRow,
+    Seq, StoredOutput, StoredResult, SubmissionRow, Suspect, TaskId, TaskRow, TaskState,
 };
 
 /// One open transaction. Every operation that changes a task asserts its `owner_epoch`: a store fails, and changes
@@ -46,11 +46,17 @@ pub trait Tx {
     fn set_suspect(&mut self, suspect: Option<Suspect>) -> Result<(), Self::Error>;
 
     /// Ends an open task in `state` without reading it: whatever in its row cannot be read is replaced. Its running attempt
-    /// is lost, for `why`. A task that is not open stays as it is.
+    /// is lost, for `why`. A task that is not open stays as it is. Returns its id, if it was.
     ///
     /// # Errors
     /// The store's.
-    fn set_aside(&mut self, seq: Seq, state: TaskState, wall_ms: i64, why: &str) -> Result<(), Self::Error>;
+    fn set_aside(
+        &mut self,
+        seq: Seq,
+        state: TaskState,
+        wall_ms: i64,
+        why: &str,
+    ) -> Result<Option<TaskId>, Self::Error>;
 
     /// The highest place of the admission sequence ever used, deleted tasks included.
     ///
@@ -195,6 +201,19 @@ pub trait Tx {
     /// # Errors
     /// The store's.
     fn sweep_submissions(&mut self, now_ms: i64, keep_ms: i64, limit: usize) -> Result<usize, Self::Error>;
+
+    /// Stores an event, behind all there are.
+    ///
+    /// # Errors
+    /// The store's.
+    fn insert_event(&mut self, row: &EventRow) -> Result<(), Self::Error>;
+
+    /// Forgets events, the earliest first: those from before `before_ms`, and those beyond the newest `keep`; at most
+    /// `limit`, and never the newest one. Returns how many went: at `limit` there may be more.
+    ///
+    /// # Errors
+    /// The store's.
+    fn sweep_events(&mut self, before_ms: i64, keep: u64, limit: usize) -> Result<usize, Self::Error>;
 
     /// Ended tasks, the earliest end first, that ended before `wall_ms`; at most `limit`. With the bytes each keeps
     /// (`kept_bytes` and `payload_bytes`).

@@ -11,6 +11,7 @@ mod memory;
 mod outcomes;
 mod retries;
 mod swept;
+mod told;
 mod visible;
 
 use chitin_core::{Answer, AttemptKey, AttemptNo, Figures, Input, Limits, Outcome, Output, TaskId};
@@ -104,6 +105,7 @@ impl Checkers {
             Box::<cancelled::Cancelled>::default(),
             Box::new(memory::Memory),
             Box::<swept::Swept>::default(),
+            Box::<told::Told>::default(),
         ])
     }
 

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chitin_core::{
-    AttemptNo, AttemptRow, BootNo, Epoch, PrincipalId, QueueId, QueueRow, Seq, StoredOutput, StoredResult,
-    SubmissionRow, TaskId, TaskRow,
+    AttemptNo, AttemptRow, BootNo, Epoch, EventRow, PrincipalId, QueueId, QueueRow, Seq, StoredOutput,
+    StoredResult, SubmissionRow, TaskId, TaskRow,
 };
 
 /// One row on its way into the store.
@@ -23,6 +23,7 @@ pub(crate) enum Change {
     PutResult { seq: Seq, round: u32, attempt: AttemptNo, result: StoredResult },
     PutOutput { seq: Seq, attempt: AttemptNo, output: StoredOutput },
     InsertSubmission(SubmissionRow),
+    InsertEvent(EventRow),
 }
 
 /// Everything committed.
@@ -94,7 +95,7 @@ impl View {
                 self.results.insert((seq, round), (attempt, result));
             }
             Change::PutOutput { seq, attempt, output } => _ = self.outputs.insert((seq, attempt), output),
-            Change::InsertSubmission(_) => {}
+            Change::InsertSubmission(_) | Change::InsertEvent(_) => {}
         }
     }
 }

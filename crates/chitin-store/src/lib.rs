@@ -26,8 +26,8 @@ pub use ballast::Ballast;
 pub use error::{NoReason, StoreError, Verdict};
 pub use open::StoreOptions;
 pub use read::{
-    Counts, EndMeta, Filter, ListedTask, Page, Reader, Resolved, ResultMeta, SpoolVerdict, StateFilter,
-    StoredEnd, TaskDetail,
+    Counts, EndMeta, EventBounds, EventPlace, Filter, ListedTask, Page, Reader, Resolved, ResultMeta,
+    SpoolVerdict, StateFilter, StoredEnd, StoredEvent, TaskDetail,
 };
 pub use tx::{Commit, WriteTx};
 pub use wal::{Checkpointer, Restart, WalState};

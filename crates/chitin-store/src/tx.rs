@@ -7,15 +7,15 @@
 use std::path::Path;
 
 use chitin_core::{
-    AttemptNo, AttemptRow, BootNo, Epoch, NewTask, OpenRow, PrincipalId, PriorSubmission, QueueRow, Seq,
-    StoredOutput, StoredResult, SubmissionRow, Suspect, TaskId, TaskRow, TaskState, Tx,
+    AttemptNo, AttemptRow, BootNo, Epoch, EventRow, NewTask, OpenRow, PrincipalId, PriorSubmission, QueueRow,
+    Seq, StoredOutput, StoredResult, SubmissionRow, Suspect, TaskId, TaskRow, TaskState, Tx,
 };
 use rusqlite::{CachedStatement, Connection};
 
 use crate::StoreError;
 use crate::error::sql;
 use crate::wal;
-use crate::write::{aside, boot, retain, settle, submit, task};
+use crate::write::{aside, boot, event, retain, settle, submit, task};
 
 /// What became of a commit.
 #[must_use]
@@ -55,6 +55,7 @@ pub(crate) struct Hot<'w> {
     pub(crate) insert_attempt: Slot<'w>,
     pub(crate) insert_submission: Slot<'w>,
     pub(crate) find_submission: Slot<'w>,
+    pub(crate) insert_event: Slot<'w>,
 }
 
 /// A place for one statement.
@@ -182,7 +183,13 @@ impl Tx for WriteTx<'_> {
         self.step(|conn, _| aside::set_suspect(conn, suspect))
     }
 
-    fn set_aside(&mut self, seq: Seq, state: TaskState, wall_ms: i64, why: &str) -> Result<(), StoreError> {
+    fn set_aside(
+        &mut self,
+        seq: Seq,
+        state: TaskState,
+        wall_ms: i64,
+        why: &str,
+    ) -> Result<Option<TaskId>, StoreError> {
         self.step(|conn, _| aside::set_aside(conn, seq, state, wall_ms, why))
     }
 
@@ -283,6 +290,14 @@ impl Tx for WriteTx<'_> {
 
     fn sweep_submissions(&mut self, now_ms: i64, keep_ms: i64, limit: usize) -> Result<usize, StoreError> {
         self.step(|conn, _| retain::sweep_submissions(conn, now_ms, keep_ms, limit))
+    }
+
+    fn insert_event(&mut self, row: &EventRow) -> Result<(), StoreError> {
+        self.step(|conn, hot| event::insert_event(conn, hot, row))
+    }
+
+    fn sweep_events(&mut self, before_ms: i64, keep: u64, limit: usize) -> Result<usize, StoreError> {
+        self.step(|conn, _| event::sweep_events(conn, before_ms, keep, limit))
     }
 
     fn ended_before(&mut self, wall_ms: i64, limit: usize) -> Result<Vec<(Seq, TaskId, u64)>, StoreError> {

@@ -5,6 +5,8 @@
 
 #[path = "conformance/aside.rs"]
 mod aside;
+#[path = "conformance/events.rs"]
+mod events;
 #[path = "conformance/keys.rs"]
 mod keys;
 #[path = "conformance/retention.rs"]
@@ -15,13 +17,14 @@ use std::fmt::Debug;
 
 use chitin_core::model::{ModelStore, ModelTx};
 use chitin_core::{
-    AttemptNo, DeadReason, Due, Epoch, Limits, NewTask, PrincipalId, Priority, QueueId, QueueRow, Seq,
-    SubmissionRow, Suspect, TaskId, TaskRow, TaskState, Tx,
+    AttemptNo, DeadReason, Due, Epoch, EventName, EventRow, Limits, NewTask, PrincipalId, Priority, QueueId,
+    QueueRow, Seq, SubmissionRow, Suspect, TaskId, TaskRow, TaskState, Tx,
 };
-use chitin_store::{Commit, StoreOptions, WriteTx, Writer};
+use chitin_store::{Commit, EventPlace, Reader, StoreOptions, WriteTx, Writer};
 use rows::*;
 
 use self::aside::*;
+use self::events::*;
 use self::keys::*;
 use self::retention::*;
 
@@ -36,6 +39,8 @@ trait StoreUnderTest {
     fn commit(tx: Self::Tx<'_>);
     /// Ends this life of the store and begins another.
     fn reopen(&mut self);
+    /// Every event with its number.
+    fn events(&self) -> Vec<(i64, &'static str)>;
 }
 
 struct Sqlite {
@@ -70,6 +75,14 @@ impl StoreUnderTest for Sqlite {
         self.writer = None;
         self.writer = Self::open(&self.folder);
     }
+
+    fn events(&self) -> Vec<(i64, &'static str)> {
+        let options = StoreOptions::new([1; 16], &Limits::default());
+        let reader = Reader::open(&self.folder.path().join("chitin.db"), &options).unwrap();
+        let rows = reader.events(EventPlace { seq: i64::MAX, no: 0 }, 100).unwrap();
+        let name = |name: &str| EventName::ALL.iter().find(|(known, _)| known.as_str() == name).unwrap().0;
+        rows.iter().map(|event| (event.place.no, name(&event.name).as_str())).collect()
+    }
 }
 
 struct Model(ModelStore);
@@ -90,6 +103,10 @@ impl StoreUnderTest for Model {
     }
 
     fn reopen(&mut self) {}
+
+    fn events(&self) -> Vec<(i64, &'static str)> {
+        self.0.events().map(|(no, row)| (no, row.name.as_str())).collect()
+    }
 }
 
 /// One committed transaction.
@@ -406,6 +423,8 @@ suite! {
     open_tasks_can_be_counted_off,
     a_suspect_is_remembered_until_it_is_cleared,
     a_task_set_aside_has_ended_and_its_attempt_is_lost,
+    events_stand_behind_one_another_over_lives,
+    the_earliest_events_go_by_number_and_by_age_but_never_the_newest,
     a_new_store_holds_the_default_queue_alone,
     each_life_has_a_higher_epoch_and_each_boot_its_number,
     a_task_comes_back_as_it_was_stored,

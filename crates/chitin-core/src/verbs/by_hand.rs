@@ -3,8 +3,8 @@
 
 use crate::valid::QueueName;
 use crate::{
-    Answer, AttemptKey, CommandId, Conflict, Core, Deadline, Event, Now, Output, TaskId, TaskRow, TaskState,
-    Tx,
+    Answer, AttemptKey, CommandId, Conflict, Core, Deadline, Event, EventName, Now, Output, TaskId, TaskRow,
+    TaskState, Tx,
 };
 
 impl Core {
@@ -30,6 +30,8 @@ impl Core {
                 row.cancel_requested = true;
                 row.owner_epoch = self.epoch;
                 tx.update_task(&row)?;
+                let which = Some((id, Some(row.attempt)));
+                self.happened(now, EventName::TaskCancelRequested, which, None, tx)?;
                 if let Some(lease) = lease {
                     let attempt = AttemptKey { seq: row.seq, id, attempt: row.attempt, token: lease.token };
                     self.out(Output::EndAttempt { attempt });
@@ -88,12 +90,19 @@ impl Core {
     }
 
     /// Only what has ended can be deleted. Its idempotency key is still remembered.
-    pub(crate) fn delete<T: Tx>(&mut self, to: CommandId, id: TaskId, tx: &mut T) -> Result<(), T::Error> {
+    pub(crate) fn delete<T: Tx>(
+        &mut self,
+        now: &Now,
+        to: CommandId,
+        id: TaskId,
+        tx: &mut T,
+    ) -> Result<(), T::Error> {
         let answer = match self.find(id, tx)? {
             None => Answer::Conflict(Conflict::NoSuchTask),
             Some(row) if !row.state.has_ended() => Answer::Conflict(Conflict::State(row.state)),
             Some(row) => {
                 self.remove(row.seq, id, super::kept(&row), tx)?;
+                self.happened(now, EventName::TaskDeleted, Some((id, None)), None, tx)?;
                 Answer::Done
             }
         };
@@ -104,6 +113,7 @@ impl Core {
     /// A paused queue's tasks stay queued, and count.
     pub(crate) fn pause_queue<T: Tx>(
         &mut self,
+        now: &Now,
         to: CommandId,
         name: &QueueName,
         paused: bool,
@@ -117,6 +127,9 @@ impl Core {
         if row.paused != paused {
             row.paused = paused;
             tx.update_queue(&row)?;
+            let what = if paused { EventName::QueuePaused } else { EventName::QueueResumed };
+            // A queue's name needs no escaping.
+            self.happened(now, what, None, Some(format!("{{\"queue\":\"{}\"}}", row.name)), tx)?;
             let queues = &mut self.names.change().queues;
             queues.iter_mut().filter(|other| other.id == row.id).for_each(|other| other.paused = paused);
         }

@@ -25,7 +25,8 @@ impl Core {
         event: Event,
         tx: &mut T,
     ) -> Result<(), T::Error> {
-        let state = next(row.state, event).unwrap_or_else(|illegal| broken(&illegal));
+        let before = row.state;
+        let state = next(before, event).unwrap_or_else(|illegal| broken(&illegal));
         row.state = state;
         row.owner_epoch = self.epoch;
         if state.has_ended() {
@@ -34,6 +35,7 @@ impl Core {
             self.kept_bytes.set(self.kept_bytes.get().saturating_add(kept(row)));
         }
         tx.update_task(row)?;
+        self.moved(now, before, row, event, tx)?;
         self.hot.put(row.seq, OpenTask::of(row, now));
         self.out(Output::Changed { id: row.id, state });
         Ok(())

@@ -10,7 +10,9 @@
 use super::submit::BEFORE_ALL;
 use crate::core::Staged;
 use crate::hot::{Hot, OpenTask};
-use crate::{AttemptKey, Core, Event, Now, OpenRow, Output, Pace, Seq, Suspect, TaskState, Tx, next};
+use crate::{
+    AttemptKey, Core, Event, EventName, Now, OpenRow, Output, Pace, Seq, Suspect, TaskState, Tx, next,
+};
 
 /// Open tasks read at once.
 const PAGE: usize = 1_000;
@@ -101,7 +103,11 @@ impl Core {
         }
         // Whichever open state it is in: it cannot be asked.
         if let Ok(state) = next(TaskState::Queued, Event::SetAside) {
-            tx.set_aside(seq, state, now.wall_ms, "set aside: gateways ended while they took the task up")?;
+            let why = "set aside: gateways ended while they took the task up";
+            if let Some(id) = tx.set_aside(seq, state, now.wall_ms, why)? {
+                let detail = crate::events::set_aside_detail();
+                self.happened(now, EventName::TaskDead, Some((id, None)), detail, tx)?;
+            }
             tx.submission_ended(seq, Some((state, self.key_kept_until_ms(now))))?;
             tx.set_suspect(None)?;
         }

@@ -5,8 +5,8 @@ use std::fmt::Debug;
 
 use chitin_core::model::{ModelError, ModelTx};
 use chitin_core::{
-    AttemptNo, AttemptRow, BootNo, Epoch, NewTask, OpenRow, PrincipalId, PriorSubmission, QueueRow, Seq,
-    StoredOutput, StoredResult, SubmissionRow, Suspect, TaskId, TaskRow, TaskState, Tx,
+    AttemptNo, AttemptRow, BootNo, Epoch, EventRow, NewTask, OpenRow, PrincipalId, PriorSubmission, QueueRow,
+    Seq, StoredOutput, StoredResult, SubmissionRow, Suspect, TaskId, TaskRow, TaskState, Tx,
 };
 use chitin_store::{StoreError, WriteTx};
 
@@ -155,7 +155,7 @@ impl Tx for SimTx<'_> {
         self.ask("set_suspect", |tx| tx.set_suspect(suspect), |tx| tx.set_suspect(suspect))
     }
 
-    fn set_aside(&mut self, seq: Seq, state: TaskState, wall_ms: i64, why: &str) -> Asked<()> {
+    fn set_aside(&mut self, seq: Seq, state: TaskState, wall_ms: i64, why: &str) -> Asked<Option<TaskId>> {
         self.refuse_in_turn()?;
         self.ask(
             "set_aside",
@@ -299,6 +299,20 @@ impl Tx for SimTx<'_> {
             "sweep_submissions",
             |tx| tx.sweep_submissions(now_ms, keep_ms, limit),
             |tx| tx.sweep_submissions(now_ms, keep_ms, limit),
+        )
+    }
+
+    fn insert_event(&mut self, row: &EventRow) -> Asked<()> {
+        let change = Change::InsertEvent(row.clone());
+        self.write("insert_event", change, |tx| tx.insert_event(row), |tx| tx.insert_event(row))
+    }
+
+    fn sweep_events(&mut self, before_ms: i64, keep: u64, limit: usize) -> Asked<usize> {
+        self.refuse_in_turn()?;
+        self.ask(
+            "sweep_events",
+            |tx| tx.sweep_events(before_ms, keep, limit),
+            |tx| tx.sweep_events(before_ms, keep, limit),
         )
     }
 

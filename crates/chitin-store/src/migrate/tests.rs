@@ -27,7 +27,7 @@ fn an_empty_file_comes_to_the_newest_schema_and_stays_there() {
 #[test]
 fn a_migration_that_fails_in_its_middle_leaves_the_schema_before_it() {
     let mut conn = Connection::open_in_memory().unwrap();
-    run(&mut conn, MIGRATIONS).unwrap();
+    run(&mut conn, &MIGRATIONS[..1]).unwrap();
     let before = objects(&conn);
     let broken =
         [MIGRATIONS[0], "CREATE TABLE half (a INTEGER); DROP TABLE task; INSERT INTO nowhere VALUES (1);"];
@@ -46,7 +46,9 @@ fn a_newer_schema_is_refused() {
     let mut conn = Connection::open_in_memory().unwrap();
     run(&mut conn, MIGRATIONS).unwrap();
     conn.pragma_update(None, "user_version", 99).unwrap();
-    assert!(matches!(run(&mut conn, MIGRATIONS), Err(StoreError::NewerSchema { found: 99, known: 1, .. })));
+    let newest = i64::try_from(MIGRATIONS.len()).unwrap();
+    let refused = run(&mut conn, MIGRATIONS);
+    assert!(matches!(refused, Err(StoreError::NewerSchema { found: 99, known, .. }) if known == newest));
 }
 
 #[test]

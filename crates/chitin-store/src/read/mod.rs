@@ -5,6 +5,7 @@
 //! the last commit.
 
 mod detail;
+mod events;
 mod ids;
 mod list;
 mod parts;
@@ -14,6 +15,7 @@ use std::path::Path;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 pub use detail::{ResultMeta, TaskDetail};
+pub use events::{EventBounds, EventPlace, StoredEvent};
 pub use ids::Resolved;
 pub use list::{Filter, ListedTask, Page, StateFilter};
 pub use parts::{Counts, EndMeta, SpoolVerdict, StoredEnd};

@@ -2,10 +2,10 @@
 //!
 //! Owns: ending a task without reading its row. Stands before every verb, beside `boot`.
 
-use chitin_core::{Outcome, Seq, Suspect, TaskState};
+use chitin_core::{Outcome, Seq, Suspect, TaskId, TaskState};
 use rusqlite::{Connection, params};
 
-use super::{execute, one};
+use super::{all, execute, one};
 use crate::StoreError;
 use crate::codes;
 use crate::error::sql;
@@ -48,7 +48,7 @@ const SET_ASIDE: &str = "UPDATE task SET state = ?2, ended_at_ms = ?3, \
      expires_wall_ms = NULL, expires_boot = NULL, expires_boottime_ms = NULL, expires_delay_ms = NULL, \
      priority = min(max(priority, 0), 9), \
      queue = ifnull((SELECT id FROM queue WHERE queue.id = task.queue), 1) \
-     WHERE seq = ?1 AND ended_at_ms IS NULL";
+     WHERE seq = ?1 AND ended_at_ms IS NULL RETURNING id";
 const LOSE_ATTEMPT: &str = "UPDATE attempt SET outcome = ?2, ended_at_ms = ?3, error = ?4 \
      WHERE seq = ?1 AND outcome IS NULL";
 
@@ -58,11 +58,14 @@ pub(crate) fn set_aside(
     state: TaskState,
     wall_ms: i64,
     why: &str,
-) -> Result<(), StoreError> {
+) -> Result<Option<TaskId>, StoreError> {
     const STEP: &str = "set_aside";
-    if execute(conn, SET_ASIDE, STEP, params![seq.0, codes::of_state(state), wall_ms])? > 0 {
+    let values = params![seq.0, codes::of_state(state), wall_ms];
+    let set_aside = all(conn, SET_ASIDE, STEP, values, |row| row.get(0).map(TaskId).map_err(sql(STEP)))?;
+    let id = set_aside.into_iter().next();
+    if id.is_some() {
         let lost = codes::of_outcome(Outcome::WorkerLost);
         execute(conn, LOSE_ATTEMPT, STEP, params![seq.0, lost, wall_ms, why])?;
     }
-    Ok(())
+    Ok(id)
 }

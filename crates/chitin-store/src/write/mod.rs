@@ -5,6 +5,7 @@
 
 pub(crate) mod aside;
 pub(crate) mod boot;
+pub(crate) mod event;
 pub(crate) mod retain;
 pub(crate) mod settle;
 pub(crate) mod submit;

@@ -37,7 +37,7 @@ fn what_durability_hangs_on_is_set() {
         ("cache_size", -5_859),
         ("journal_size_limit", 16_000_000),
         ("application_id", i64::from(open::APPLICATION_ID)),
-        ("user_version", 1),
+        ("user_version", i64::try_from(migrate::MIGRATIONS.len()).unwrap()),
     ] {
         assert_eq!(pragma(&writer.conn, name), value, "{name}");
     }

@@ -40,7 +40,8 @@ pub(crate) fn a_task_set_aside_has_ended_and_its_attempt_is_lost<S: StoreUnderTe
         tx.update_task(&running).unwrap();
     });
     let dead = TaskState::Dead(DeadReason::Poison);
-    change(&mut store, |tx| tx.set_aside(Seq(1), dead, 77, "why").unwrap());
+    let whose = change(&mut store, |tx| tx.set_aside(Seq(1), dead, 77, "why").unwrap());
+    assert_eq!(whose, Some(id(1)));
     let row = load(&mut store, 1).unwrap();
     assert_eq!((row.state, row.ended_at_ms, row.due, row.expires), (dead, Some(77), None, None));
     let [before, lost] = [1, 2]
@@ -50,7 +51,7 @@ pub(crate) fn a_task_set_aside_has_ended_and_its_attempt_is_lost<S: StoreUnderTe
     assert_eq!(lost.error.as_deref(), Some("why"));
 
     // What has ended stays as it is, and so does everybody else.
-    change(&mut store, |tx| tx.set_aside(Seq(1), dead, 99, "again").unwrap());
+    assert_eq!(change(&mut store, |tx| tx.set_aside(Seq(1), dead, 99, "again").unwrap()), None);
     assert_eq!(load(&mut store, 1).unwrap().ended_at_ms, Some(77));
     assert_eq!(load(&mut store, 2), Some(queued(2)));
 }
