@@ -8,6 +8,7 @@ use chitin_core::Output;
 use chitin_failpoints::failpoint;
 
 use crate::engine::Command;
+use crate::events::Events;
 use crate::runner::{Hub, Job, Jobs};
 use crate::spool::{Janitor, Removal};
 use crate::waiters::Waiters;
@@ -22,11 +23,14 @@ pub(crate) struct World {
     pub(crate) jobs: Arc<Jobs>,
     pub(crate) janitor: Janitor,
     pub(crate) waiters: Arc<Waiters>,
+    pub(crate) events: Arc<Events>,
 }
 
 impl World {
     /// Carries the outputs of one commit out.
     pub(crate) fn release(&self, outputs: Vec<Output>, waiting: &mut Waiting) {
+        // Whatever was committed may be an event, and who follows looks at the store.
+        self.events.board.stir();
         for output in outputs {
             match output {
                 Output::Reply { to, answer } => {

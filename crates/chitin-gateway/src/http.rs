@@ -8,6 +8,7 @@ mod backup;
 mod body;
 mod connections;
 mod control;
+mod events;
 mod guard;
 mod line;
 mod logs;
@@ -22,7 +23,7 @@ mod shutdown;
 mod status;
 mod submit;
 mod tasks;
-mod time;
+pub(crate) mod time;
 mod view;
 
 use std::sync::Arc;
@@ -34,6 +35,7 @@ use tokio::sync::Semaphore;
 
 use crate::clock::Clock;
 use crate::engine::Engine;
+use crate::events::Events;
 use crate::readers::Readers;
 use crate::runner::Hub;
 use crate::spool::Spool;
@@ -63,6 +65,9 @@ pub(crate) struct Face {
     pub(crate) budgets: Budgets,
     pub(crate) supervised: Arc<Supervised>,
     pub(crate) backups: crate::backup::Source,
+    pub(crate) events: Arc<Events>,
+    /// The store's name in the ids of events.
+    pub(crate) store_tag: String,
 }
 
 /// How process trees are kept together here, for the status page.
@@ -114,6 +119,8 @@ fn routes(face: Shared) -> Router {
         .route("/v1/tasks/{id}/logs", get(logs::get))
         .route("/v1/tasks/{id}/cancel", post(control::cancel))
         .route("/v1/tasks/{id}/retry", post(control::retry))
+        .route("/v1/tasks/{id}/events", get(events::of_task))
+        .route("/v1/events", get(events::all))
         .route("/v1/queues", get(queues::list))
         .route("/v1/queues/{name}/pause", post(queues::pause))
         .route("/v1/queues/{name}/resume", post(queues::resume))

@@ -5,7 +5,7 @@
 //! |---|---|---|
 //! | routes, and the guard before them | `http` | submit |
 //! | the writer thread | `engine` | admit, enqueue, lease, settle (it runs the core) |
-//! | what happens after a commit | `effects` | publish |
+//! | what happens after a commit | `effects`, `events` | publish |
 //! | processes | `runner`, `spool` | run |
 //! | sockets, and who restarts whom | `entrance`, `supervised` | none: they keep the rest alive |
 //!
@@ -21,6 +21,7 @@ mod data_dir;
 mod effects;
 mod engine;
 mod entrance;
+mod events;
 mod http;
 mod logs;
 mod readers;

@@ -9,12 +9,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chitin_core::{Dispatch, Input, Pace};
+use chitin_core::{Dispatch, EventName, Input, Pace};
 use chitin_shim::groups::Tier;
 use chitin_shim::start::ForkServer;
 use chitin_store::{
     Ballast, Commit, NoReason, Reader, SpoolVerdict, StoreError, StoreOptions, TokenRow, Verdict, Writer,
 };
+use serde_json::json;
 use sha2::{Digest, Sha256};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::Runtime;
@@ -27,6 +28,8 @@ use crate::data_dir::{DataDir, names};
 use crate::effects::World;
 use crate::engine::{self, Checkpoints, Engine, Pending, chain};
 use crate::entrance::Doors;
+use crate::events::Events;
+use crate::events::board::{PACE, PAGE};
 use crate::http::{Access, Budgets, Connections, Face, Isolation, Listeners};
 use crate::readers::Readers;
 use crate::runner::{BaseEnv, Context, Hub, Jobs, leftover, spawn_workers, take_up_one_by_one};
@@ -172,9 +175,15 @@ impl Life {
         let hub = Arc::new(Hub::default());
         let jobs = Arc::new(Jobs::default());
         let waiters = Arc::new(Waiters::default());
+        let events = Arc::new(Events::default());
         let janitor = Janitor::spawn(spool.clone()).map_err(system("start the janitor"))?;
-        let world =
-            World { hub: Arc::clone(&hub), jobs: Arc::clone(&jobs), janitor, waiters: Arc::clone(&waiters) };
+        let world = World {
+            hub: Arc::clone(&hub),
+            jobs: Arc::clone(&jobs),
+            janitor,
+            waiters: Arc::clone(&waiters),
+            events: Arc::clone(&events),
+        };
         let face = Arc::new(Face {
             engine: engine.clone(),
             readers: readers.clone(),
@@ -195,6 +204,8 @@ impl Life {
             budgets: Budgets::new(&limits),
             supervised: Arc::clone(&supervised),
             backups: backup::Source { data_dir: data.path().to_owned(), options: store_options },
+            events: Arc::clone(&events),
+            store_tag: instance.clone(),
         });
         let shims = ForkServer::new(shim_binary, spool.longest_attempt());
         let context = Arc::new(Context {
@@ -253,6 +264,8 @@ impl Life {
             supervised.ready();
             listeners.serve(&face);
             upkeep(&context, &janitor);
+            publish_events(&face);
+            tell_of_the_start(&face, context.epoch);
             tracing::info!(
                 pid = std::process::id(),
                 epoch = context.epoch,
@@ -262,6 +275,8 @@ impl Life {
             );
             ready(&addresses);
             wait_for_stop(&face, &engine, signals).await;
+            let mode = face.stop.wish().map(Mode::as_str);
+            face.events.tell_last(&engine, EventName::GatewayStopping, json!({ "mode": mode })).await;
             supervised.stopping();
             drop(watch);
             if face.stop.wish() != Some(Mode::Leave) {
@@ -443,6 +458,66 @@ impl Pause {
             self.heard = Some(heard);
         }
         self.in_force
+    }
+}
+
+/// Writes down what was told, and fills the board that followers read.
+fn publish_events(face: &Arc<Face>) {
+    let shared = Arc::clone(face);
+    face.tasks.spawn(TaskKind::Upkeep, async move {
+        tokio::select! {
+            () = shared.events.write_down(&shared.engine) => {}
+            () = shared.tasks.stopped() => {}
+        }
+    });
+    let shared = Arc::clone(face);
+    face.tasks.spawn(TaskKind::Upkeep, async move {
+        loop {
+            tokio::select! {
+                () = shared.events.board.stirred() => {}
+                () = shared.tasks.stopped() => return,
+            }
+            // What cannot be read now is read when something happens again.
+            while fill_board(&shared).await {}
+            tokio::time::sleep(PACE).await;
+        }
+    });
+}
+
+/// True if there may be more.
+async fn fill_board(face: &Face) -> bool {
+    let board = &face.events.board;
+    match board.end() {
+        None => false,
+        Some(None) => {
+            if let Some(Ok(bounds)) = face.readers.read(&face.tasks, Reader::event_bounds).await {
+                board.begin(bounds.end);
+            }
+            false
+        }
+        Some(Some(end)) => {
+            let page = face.readers.read(&face.tasks, move |reader| reader.events(end, PAGE)).await;
+            let Some(Ok(page)) = page else { return false };
+            board.post(&face.store_tag, &page);
+            page.len() >= PAGE
+        }
+    }
+}
+
+fn tell_of_the_start(face: &Face, epoch: u64) {
+    let lives = face.supervised.lives();
+    face.events.tell(
+        EventName::GatewayStarted,
+        json!({
+            "pid": std::process::id(),
+            "epoch": epoch,
+            "version": env!("CARGO_PKG_VERSION"),
+            "restarts": lives.restarts,
+            "last_end": lives.last_end,
+        }),
+    );
+    if lives.safe_mode {
+        face.events.tell(EventName::SafeMode, json!({ "last_end": lives.last_end }));
     }
 }
 

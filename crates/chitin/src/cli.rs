@@ -6,8 +6,8 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    backup, bench, cancel, completions, config, doctor, down, gateway, logs, ps, queues, restore, result,
-    retry, run, show, status, submit, token, up, wait,
+    backup, bench, cancel, completions, config, doctor, down, events, gateway, logs, ps, queues, restore,
+    result, retry, run, show, status, submit, token, up, wait,
 };
 use crate::failure::Failure;
 use crate::paths::DataDir;
@@ -71,6 +71,7 @@ pub(crate) enum Command {
     Wait(wait::Wait),
     Result(result::ResultOf),
     Logs(logs::Logs),
+    Events(events::Events),
     Cancel(cancel::Cancel),
     Retry(retry::Retry),
     Backup(backup::Backup),

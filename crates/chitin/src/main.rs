@@ -15,6 +15,7 @@ mod out;
 mod outputs;
 mod paths;
 mod runtime;
+mod sse;
 mod start;
 mod stdin;
 mod style;

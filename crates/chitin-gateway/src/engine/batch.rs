@@ -71,7 +71,7 @@ impl WriterLoop {
     fn one_by_one(&mut self, commands: VecDeque<Box<Command>>, world: &World) {
         let alone = commands.is_empty();
         for command in commands {
-            let is_new_work = matches!(command.input, Input::Submit(_));
+            let is_new_work = is_new_work(&command.input);
             let mut tried = self.attempt([&command.input]);
             // What was kept back is for what has begun, never for new work.
             if let Err(Refused::No(error)) = &tried
@@ -235,9 +235,14 @@ impl WriterLoop {
 /// Refuses what is new; what has begun is left.
 fn refuse_new_work(commands: VecDeque<Box<Command>>, why: Trouble) -> VecDeque<Box<Command>> {
     let (new, begun): (VecDeque<_>, VecDeque<_>) =
-        commands.into_iter().partition(|command| matches!(command.input, Input::Submit(_)));
+        commands.into_iter().partition(|command| is_new_work(&command.input));
     new.into_iter().for_each(|command| command.answer(Err(why)));
     begun
+}
+
+/// What has not begun: submissions, and events, which can wait in memory for as long as it takes.
+fn is_new_work(input: &Input) -> bool {
+    matches!(input, Input::Submit(_) | Input::Tell { .. })
 }
 
 /// Whoever asked has been told that it was too late: then it must not happen.

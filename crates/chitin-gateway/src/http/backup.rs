@@ -11,6 +11,7 @@ use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{Request, StatusCode};
+use chitin_core::EventName;
 use chitin_proto::http::Code;
 use chitin_store::{NoReason, Verdict};
 use serde::Deserialize;
@@ -77,13 +78,13 @@ pub(crate) async fn post(
     };
     let taken = face.tasks.blocking(work).await.ok_or_else(|| Oops::internal("a backup panicked"))?;
     let taken = taken.map_err(refused)?;
-    tracing::info!(path = %taken.path.display(), bytes = taken.bytes, tasks = taken.tasks, "a backup was taken");
     let view = json!({
         "path": taken.path,
         "bytes": taken.bytes,
         "tasks": taken.tasks,
         "logs_in_files": taken.logs_in_files,
     });
+    face.events.tell(EventName::BackupTaken, view.clone());
     Ok(answer(StatusCode::OK, view.to_string()))
 }
 

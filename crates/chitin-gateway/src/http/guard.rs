@@ -220,14 +220,18 @@ pub(super) async fn place(face: &Shared) -> Result<OwnedSemaphorePermit, Oops> {
     }
 }
 
-/// The request will wait for something to happen: the two routes that do, and no other with their parameters.
+/// The request will wait for something to happen: the routes that do, and no other with their parameters.
 fn watches(method: &Method, uri: &Uri) -> bool {
-    let Some((query, path)) = uri.query().zip(uri.path().strip_prefix("/v1/tasks/")) else { return false };
+    if uri.path() == "/v1/events" {
+        return method == Method::GET;
+    }
+    let Some(path) = uri.path().strip_prefix("/v1/tasks/") else { return false };
+    let query = uri.query().unwrap_or_default();
     let (wait, follow) = (query.contains("wait_s="), query.contains("follow="));
     method == Method::GET
         && match path.split_once('/') {
             None => wait,
-            Some((_, rest)) => follow && rest == "logs",
+            Some((_, rest)) => rest == "events" || (follow && rest == "logs"),
         }
 }
 

@@ -10,8 +10,8 @@ pub use object::Object;
 pub use problem::{CODES, Code, PROBLEM_CONTENT_TYPE, Problem};
 pub use request::{BulkRequest, EnvVars, RetryRequest, Stdin, TaskRequest};
 pub use view::{
-    AttemptView, BulkAccepted, Layers, QueueList, QueueView, RetryView, StatusView, Submitted, TaskList,
-    TaskView,
+    AttemptView, BulkAccepted, EventView, Layers, QueueList, QueueView, RetryView, StatusView, Submitted,
+    TaskList, TaskView,
 };
 
 /// The most bytes a single task's body may have (R2.2).

@@ -8,6 +8,7 @@ pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod doctor;
 pub(crate) mod down;
+pub(crate) mod events;
 pub(crate) mod gateway;
 pub(crate) mod logs;
 pub(crate) mod ps;
@@ -42,6 +43,7 @@ pub(crate) fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::Wait(command) => wait::wait(&command, globals).map_err(Failure::beside_a_command),
         Command::Result(command) => result::result(&command, globals),
         Command::Logs(command) => logs::logs(&command, globals),
+        Command::Events(command) => events::events(&command, globals),
         Command::Cancel(command) => cancel::cancel(&command, globals),
         Command::Retry(command) => retry::retry(&command, globals),
         Command::Backup(command) => backup::backup(&command, globals),

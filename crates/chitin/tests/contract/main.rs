@@ -12,6 +12,7 @@ mod common;
 mod access;
 mod commands;
 mod ends;
+mod events;
 mod life;
 mod logs;
 mod many;
