@@ -8,6 +8,7 @@
 //! Followers read a board that one task fills from the store, however many there are; see [`board`].
 
 pub(crate) mod board;
+pub(crate) mod publish;
 pub(crate) mod render;
 
 use std::sync::Mutex;

@@ -28,8 +28,7 @@ use crate::data_dir::{DataDir, names};
 use crate::effects::World;
 use crate::engine::{self, Checkpoints, Engine, Pending, chain};
 use crate::entrance::Doors;
-use crate::events::Events;
-use crate::events::board::{PACE, PAGE};
+use crate::events::{Events, publish};
 use crate::http::{Access, Budgets, Connections, Face, Isolation, Listeners};
 use crate::readers::Readers;
 use crate::runner::{BaseEnv, Context, Hub, Jobs, leftover, spawn_workers, take_up_one_by_one};
@@ -264,8 +263,7 @@ impl Life {
             supervised.ready();
             listeners.serve(&face);
             upkeep(&context, &janitor);
-            publish_events(&face);
-            tell_of_the_start(&face, context.epoch);
+            publish::begin(&face, context.epoch);
             tracing::info!(
                 pid = std::process::id(),
                 epoch = context.epoch,
@@ -458,66 +456,6 @@ impl Pause {
             self.heard = Some(heard);
         }
         self.in_force
-    }
-}
-
-/// Writes down what was told, and fills the board that followers read.
-fn publish_events(face: &Arc<Face>) {
-    let shared = Arc::clone(face);
-    face.tasks.spawn(TaskKind::Upkeep, async move {
-        tokio::select! {
-            () = shared.events.write_down(&shared.engine) => {}
-            () = shared.tasks.stopped() => {}
-        }
-    });
-    let shared = Arc::clone(face);
-    face.tasks.spawn(TaskKind::Upkeep, async move {
-        loop {
-            tokio::select! {
-                () = shared.events.board.stirred() => {}
-                () = shared.tasks.stopped() => return,
-            }
-            // What cannot be read now is read when something happens again.
-            while fill_board(&shared).await {}
-            tokio::time::sleep(PACE).await;
-        }
-    });
-}
-
-/// True if there may be more.
-async fn fill_board(face: &Face) -> bool {
-    let board = &face.events.board;
-    match board.end() {
-        None => false,
-        Some(None) => {
-            if let Some(Ok(bounds)) = face.readers.read(&face.tasks, Reader::event_bounds).await {
-                board.begin(bounds.end);
-            }
-            false
-        }
-        Some(Some(end)) => {
-            let page = face.readers.read(&face.tasks, move |reader| reader.events(end, PAGE)).await;
-            let Some(Ok(page)) = page else { return false };
-            board.post(&face.store_tag, &page);
-            page.len() >= PAGE
-        }
-    }
-}
-
-fn tell_of_the_start(face: &Face, epoch: u64) {
-    let lives = face.supervised.lives();
-    face.events.tell(
-        EventName::GatewayStarted,
-        json!({
-            "pid": std::process::id(),
-            "epoch": epoch,
-            "version": env!("CARGO_PKG_VERSION"),
-            "restarts": lives.restarts,
-            "last_end": lives.last_end,
-        }),
-    );
-    if lives.safe_mode {
-        face.events.tell(EventName::SafeMode, json!({ "last_end": lives.last_end }));
     }
 }
 

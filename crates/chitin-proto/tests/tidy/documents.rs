@@ -58,6 +58,23 @@ fn the_table_of_limits_is_the_codes() {
     );
 }
 
+#[test]
+fn the_table_of_events_is_the_codes() {
+    let mut right = String::from("| name | what |\n|---|---|\n");
+    for (name, what) in chitin_core::EventName::ALL {
+        right.push_str(&format!("| `{}` | {what} |\n", name.as_str()));
+    }
+    let page = File::read("docs/events.md");
+    let (begin, end) = ("<!-- events: begin -->\n", "<!-- events: end -->");
+    let table =
+        page.text.split_once(begin).and_then(|(_, rest)| rest.split_once(end)).map(|(table, _)| table);
+    assert!(
+        table == Some(right.as_str()),
+        "docs/events.md: between `{}` and `{end}` must stand\n\n{right}",
+        begin.trim()
+    );
+}
+
 /// `1_000_000`, as a configuration file may write it.
 fn grouped(number: u64) -> String {
     let digits = number.to_string();
