@@ -4,12 +4,14 @@
 //! commit → writer, workers, routes → ready. Stop: no new connections → answers under a deadline → writer's last commit →
 //! database closed → pid file gone, and socket if it is its own → lock released. Shims are not told: they go on.
 
+mod stopping;
+
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chitin_core::{Dispatch, EventName, Input, Pace};
+use chitin_core::{EventName, Pace};
 use chitin_shim::groups::Tier;
 use chitin_shim::start::ForkServer;
 use chitin_store::{
@@ -19,14 +21,13 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::backup;
 use crate::clock::Clock;
 use crate::data_dir::{DataDir, names};
 use crate::effects::World;
-use crate::engine::{self, Checkpoints, Engine, Pending, chain};
+use crate::engine::{self, Checkpoints, Engine, chain};
 use crate::entrance::Doors;
 use crate::events::{Events, publish};
 use crate::http::{Access, Budgets, Connections, Face, Isolation, Listeners};
@@ -38,13 +39,12 @@ use crate::supervised::{self, Inherited, Successor, Supervised};
 use crate::tasks::{TaskKind, Tasks};
 use crate::waiters::Waiters;
 use crate::{Config, GatewayError, Options, Ready, chance, entrance, logs};
+use stopping::{Signals, wait_for_stop};
 
 /// Answers under way when the gateway stops get this long.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
 /// Leftover folders are looked for this often.
 const SWEEP_FOLDERS: Duration = Duration::from_secs(600);
-/// How often a stopping gateway looks whether all has ended.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Runs a gateway until it is told to stop; `ready` is called once it answers.
 ///
@@ -387,76 +387,6 @@ fn successor(options: &Options, data: &DataDir, doors: &Doors) -> Result<Success
         background: options.background,
         sockets: doors.spare().map_err(system("keep the sockets"))?,
     })
-}
-
-/// The signals a gateway heeds.
-struct Signals {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
-    child: tokio::signal::unix::Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            child: signal(SignalKind::child())?,
-        })
-    }
-}
-
-/// Reaps, and returns when the gateway is to go.
-async fn wait_for_stop(face: &Face, engine: &Engine, mut signals: Signals) {
-    let mut pause = Pause::default();
-    loop {
-        tokio::select! {
-            _ = signals.terminate.recv() => face.stop.ask(Mode::Leave),
-            _ = signals.interrupt.recv() => face.stop.ask(Mode::Leave),
-            _ = signals.child.recv() => { chitin_shim::start::reap_children(); }
-            () = face.stop.changed() => {}
-            () = tokio::time::sleep(LOOK_EVERY), if face.stop.wish().is_some() => {}
-        }
-        match face.stop.wish() {
-            None => {}
-            Some(Mode::Leave) => return,
-            Some(mode @ (Mode::Drain | Mode::Kill)) => {
-                let paused = pause.is_in_force(engine);
-                if mode == Mode::Kill {
-                    face.hub.end_all();
-                }
-                if paused && face.hub.len() == 0 && engine.status().figures().running == 0 {
-                    return;
-                }
-            }
-        }
-    }
-}
-
-/// The wish that nothing new starts, until the writer has heard it: a commit that was under way may still give attempts
-/// out, and they are to be seen before it is said that nothing runs.
-#[derive(Default)]
-struct Pause {
-    heard: Option<Pending>,
-    in_force: bool,
-}
-
-impl Pause {
-    fn is_in_force(&mut self, engine: &Engine) -> bool {
-        engine.dispatch(Dispatch::Paused);
-        if self.in_force {
-            return true;
-        }
-        // A command that changes nothing, in the same line behind the wish.
-        let heard = self.heard.take().or_else(|| engine.send(0, None, |_| Input::Tick).ok());
-        let Some(mut heard) = heard else { return false };
-        // Refused by the disk, it was heard all the same.
-        self.in_force = heard.is_answered();
-        if !self.in_force {
-            self.heard = Some(heard);
-        }
-        self.in_force
-    }
 }
 
 /// Looks for folders and groups that a lost removal left, now and then.
