@@ -27,10 +27,15 @@ pub(crate) struct LaneKey {
 }
 
 /// The queued tasks, in lanes. Invariant: no lane is empty.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Lanes(BTreeMap<LaneKey, BTreeSet<Seq>>);
 
 impl Lanes {
+    /// Of lanes none of which is empty.
+    pub(crate) fn of(lanes: BTreeMap<LaneKey, Vec<Seq>>) -> Self {
+        Self(lanes.into_iter().map(|(key, lane)| (key, lane.into_iter().collect())).collect())
+    }
+
     pub(crate) fn insert(&mut self, key: LaneKey, seq: Seq) {
         self.0.entry(key).or_default().insert(seq);
     }

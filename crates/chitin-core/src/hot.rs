@@ -101,7 +101,7 @@ impl Counts {
 }
 
 /// The committed half.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 struct Committed {
     tasks: HashMap<Seq, OpenTask>,
     lanes: Lanes,
@@ -113,6 +113,34 @@ struct Committed {
 }
 
 impl Committed {
+    /// Of all that is open, each once: orders are built whole, which costs a fraction of one entry after another.
+    fn of(open: Vec<(Seq, OpenTask)>) -> Self {
+        let mut lanes: BTreeMap<LaneKey, Vec<Seq>> = BTreeMap::new();
+        let (mut due, mut due_wall, mut expiry) = (Vec::new(), Vec::new(), Vec::new());
+        let mut counts = Counts::default();
+        let mut by_queue: HashMap<QueueId, Counts> = HashMap::new();
+        for (seq, task) in &open {
+            match task.life {
+                Life::Scheduled(Timer::Steady(at)) => due.push((at, *seq)),
+                Life::Scheduled(Timer::Wall(at)) => due_wall.push((at, *seq)),
+                Life::Queued => lanes.entry(task.lane).or_default().push(*seq),
+                Life::Running | Life::Paused => {}
+            }
+            expiry.extend(task.expires_ms.map(|at| (at, *seq)));
+            counts.add(task, 1);
+            by_queue.entry(task.lane.queue).or_default().add(task, 1);
+        }
+        Self {
+            tasks: open.into_iter().collect(),
+            lanes: Lanes::of(lanes),
+            due: due.into_iter().collect(),
+            due_wall: due_wall.into_iter().collect(),
+            expiry: expiry.into_iter().collect(),
+            counts,
+            by_queue,
+        }
+    }
+
     fn put(&mut self, seq: Seq, task: Option<OpenTask>) {
         let before = match &task {
             Some(task) => {
@@ -164,16 +192,24 @@ impl Committed {
 #[derive(Debug, Default)]
 pub(crate) struct Hot {
     committed: Committed,
+    /// What a life's first transaction has found; its commit makes it the committed half.
+    loaded: Option<Committed>,
     overlay: BTreeMap<Seq, Option<OpenTask>>,
     delta: Counts,
 }
 
 impl Hot {
+    /// What a life begins with, once the open transaction is committed: everything that is open in the store, each task
+    /// once.
+    pub(crate) fn of(open: Vec<(Seq, OpenTask)>) -> Self {
+        Self { loaded: Some(Committed::of(open)), ..Self::default() }
+    }
+
     /// Changes a task within the open transaction; `None`: it has ended.
     pub(crate) fn put(&mut self, seq: Seq, task: Option<OpenTask>) {
         let before = match self.overlay.get(&seq) {
             Some(change) => change.as_ref(),
-            None => self.committed.tasks.get(&seq),
+            None => self.loaded.as_ref().unwrap_or(&self.committed).tasks.get(&seq),
         };
         if let Some(before) = before {
             self.delta.add(before, -1);
@@ -186,7 +222,7 @@ impl Hot {
 
     /// With the open transaction's changes.
     pub(crate) fn counts(&self) -> Counts {
-        self.committed.counts.plus(self.delta)
+        self.loaded.as_ref().unwrap_or(&self.committed).counts.plus(self.delta)
     }
 
     /// As committed.
@@ -200,6 +236,9 @@ impl Hot {
     }
 
     pub(crate) fn commit(&mut self) {
+        if let Some(loaded) = self.loaded.take() {
+            self.committed = loaded;
+        }
         for (seq, task) in std::mem::take(&mut self.overlay) {
             self.committed.put(seq, task);
         }
@@ -208,6 +247,7 @@ impl Hot {
     }
 
     pub(crate) fn roll_back(&mut self) {
+        self.loaded = None;
         self.overlay.clear();
         self.delta = Counts::default();
     }
@@ -255,5 +295,44 @@ impl Hot {
         counts == committed.counts
             && timers == committed.due.len() + committed.due_wall.len()
             && expiring == committed.expiry.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{PrincipalId, Priority};
+
+    #[test]
+    fn an_index_built_at_once_is_the_one_built_task_by_task() {
+        let task = |n: i64| OpenTask {
+            lane: LaneKey {
+                queue: QueueId(n % 3),
+                priority: Priority::new(n % 4).unwrap(),
+                principal: PrincipalId(n % 2),
+            },
+            bytes: n.unsigned_abs(),
+            life: match n % 5 {
+                0 => Life::Scheduled(Timer::Steady(1_000 - n)),
+                1 => Life::Scheduled(Timer::Wall(n % 7)),
+                2 => Life::Running,
+                3 => Life::Paused,
+                _ => Life::Queued,
+            },
+            expires_ms: (n % 2 == 0).then_some(n % 11),
+        };
+        let open: Vec<_> = (1..=200).map(|n| (Seq(n), task(n))).collect();
+        let mut one_by_one = Hot::default();
+        open.iter().for_each(|(seq, task)| one_by_one.put(*seq, Some(task.clone())));
+        one_by_one.commit();
+        let mut at_once = Hot::of(open.clone());
+        assert_eq!(at_once.counts(), one_by_one.counts());
+        assert_eq!(at_once.committed_counts(), Counts::default(), "not before the commit");
+        at_once.commit();
+        assert_eq!(at_once.committed, one_by_one.committed);
+
+        let mut refused = Hot::of(open);
+        refused.roll_back();
+        assert_eq!(refused.committed, Committed::default());
     }
 }

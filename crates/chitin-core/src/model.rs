@@ -26,8 +26,8 @@ pub enum ModelError {
         /// What kind of row.
         row: &'static str,
     },
-    /// The task belongs to another gateway.
-    #[error("the task belongs to epoch {owner:?}, the write came from {writer:?}")]
+    /// The store belongs to another gateway.
+    #[error("the store belongs to epoch {owner:?}, the write came from {writer:?}")]
     Fenced {
         /// Whose it is.
         owner: Epoch,
@@ -184,6 +184,11 @@ impl ModelTx<'_> {
 }
 
 impl State {
+    fn assert_owner(&self, row: &TaskRow) -> Result<(), ModelError> {
+        let fenced = ModelError::Fenced { owner: self.epoch, writer: row.owner_epoch };
+        if row.owner_epoch == self.epoch { Ok(()) } else { Err(fenced) }
+    }
+
     fn is_over(&self, id: &TaskId) -> bool {
         let task = self.ids.get(id).and_then(|seq| self.tasks.get(seq));
         task.is_none_or(|(row, _)| row.state.has_ended())
@@ -215,9 +220,6 @@ impl Tx for ModelTx<'_> {
             state.boots.push(boot_id.to_owned());
             state.boots.len().saturating_sub(1)
         });
-        for (row, _) in state.tasks.values_mut().filter(|(row, _)| !row.state.has_ended()) {
-            row.owner_epoch = state.epoch;
-        }
         Ok((state.epoch, BootNo(i64::try_from(at).unwrap_or(i64::MAX).saturating_add(1))))
     }
 
@@ -313,6 +315,7 @@ impl Tx for ModelTx<'_> {
 
     fn insert_task(&mut self, task: NewTask<'_>) -> Stored<()> {
         let state = &mut self.state;
+        state.assert_owner(task.row)?;
         if !state.queues.contains_key(&task.row.queue) {
             return Err(ModelError::Missing { row: "queue" });
         }
@@ -333,11 +336,8 @@ impl Tx for ModelTx<'_> {
     }
 
     fn update_task(&mut self, row: &TaskRow) -> Stored<()> {
+        self.state.assert_owner(row)?;
         let (stored, _) = self.state.tasks.get_mut(&row.seq).ok_or(ModelError::Missing { row: "task" })?;
-        let taken_over = stored.state.has_ended() && stored.owner_epoch < row.owner_epoch;
-        if stored.owner_epoch != row.owner_epoch && !taken_over {
-            return Err(ModelError::Fenced { owner: stored.owner_epoch, writer: row.owner_epoch });
-        }
         // Every field is named, so that a new one cannot be forgotten: kept as it was, or changed.
         *stored = TaskRow {
             seq: stored.seq,

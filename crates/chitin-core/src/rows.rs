@@ -64,7 +64,7 @@ pub struct TaskRow {
     pub priority: Priority,
     /// Where it is.
     pub state: TaskState,
-    /// The gateway that may write it: each change asserts it.
+    /// The gateway that wrote it last. Each change names the newest epoch, which alone may write.
     pub owner_epoch: Epoch,
     /// When it was accepted, milliseconds since the Unix epoch.
     pub submitted_at_ms: i64,

@@ -8,14 +8,15 @@ use crate::{
     Seq, StoredOutput, StoredResult, SubmissionRow, Suspect, TaskId, TaskRow, TaskState,
 };
 
-/// One open transaction. Every operation that changes a task asserts its `owner_epoch`: a store fails, and changes
-/// nothing, if the row belongs to another gateway. An ended task keeps the epoch it ended in, so its row may be taken
-/// over from an earlier one (a retry by hand, after a restart).
+/// One open transaction. A store belongs to the gateway that began its newest epoch, and to no other: a task is stored and
+/// changed in that epoch alone, which its row then names, and never where a later one has written it. A store fails, and
+/// changes nothing, if a row claims another epoch.
 pub trait Tx {
     /// What can go wrong; after an error nothing of the transaction may be committed.
     type Error;
 
-    /// Begins a gateway's life: numbers the boot, raises the epoch, and makes it the owner of every open task.
+    /// Begins a gateway's life: numbers the boot and raises the epoch, which makes it the owner of everything. No task is
+    /// touched: a row keeps the epoch it was last written in.
     ///
     /// # Errors
     /// The store's.
@@ -122,7 +123,7 @@ pub trait Tx {
     /// kept bytes. What was fixed at submission stays as it is.
     ///
     /// # Errors
-    /// The store's; a row that is missing or belongs to another epoch is one.
+    /// The store's; a row that is missing, or that claims another epoch than the newest, is one.
     fn update_task(&mut self, row: &TaskRow) -> Result<(), Self::Error>;
 
     /// Removes an ended task with its payload, attempts, results and logs.

@@ -15,7 +15,8 @@ use chitin_core::{EventName, Pace};
 use chitin_shim::groups::Tier;
 use chitin_shim::start::ForkServer;
 use chitin_store::{
-    Ballast, Commit, NoReason, Reader, SpoolVerdict, StoreError, StoreOptions, TokenRow, Verdict, Writer,
+    Ballast, Commit, Left, NoReason, Reader, SpoolVerdict, StoreError, StoreOptions, TokenRow, Verdict,
+    Writer,
 };
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -136,7 +137,7 @@ impl Life {
         let mut store_options = StoreOptions::new(store_id(), &limits);
         if supervised.lives().was_killed {
             // The one before it, in this same boot, had looked through the database or lived with it, and met nothing.
-            store_options.check_up_to_bytes = 0;
+            store_options.left = Left::Killed;
         }
         let ballast = Ballast::new(&data.join("chitin.ballast"), Ballast::DEFAULT_BYTES);
         let mut writer = match Writer::open(&database, &store_options) {

@@ -69,8 +69,6 @@ impl View {
             Change::Epoch(epoch, boot) => {
                 self.epoch = epoch.0;
                 self.boot = boot.0;
-                let open = self.tasks.values_mut().filter(|row| !row.state.has_ended());
-                open.for_each(|row| row.owner_epoch = epoch);
             }
             Change::InsertQueue(row) | Change::UpdateQueue(row) => _ = self.queues.insert(row.id, row),
             Change::InsertPrincipal(id, name) => _ = self.principals.insert(id, name),

@@ -160,7 +160,7 @@ pub fn adopt(path: &Path, named: &Path, options: &StoreOptions) -> Result<Adopte
         return Err(StoreError::ForeignFile { path: named.to_owned(), found: 0 });
     }
     check(&conn, named, "PRAGMA integrity_check(1)")?;
-    open::settle_log(&conn, path, options)?;
+    open::settle_log(&conn, path, options, None)?;
 
     let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sql(STEP))?;
     let name: String = options.store_id.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -174,7 +174,7 @@ pub fn adopt(path: &Path, named: &Path, options: &StoreOptions) -> Result<Adopte
         read().map_err(sql(STEP))
     })?;
     tx.commit().map_err(sql(STEP))?;
-    open::settle_log(&conn, path, options)?;
+    open::settle_log(&conn, path, options, None)?;
     conn.close().map_err(|(_, error)| sql(STEP)(error))?;
     let file = |source| StoreError::File { step: "sync", path: path.to_owned(), source };
     File::open(path).and_then(|opened| opened.sync_all()).map_err(file)?;

@@ -24,7 +24,7 @@ mod writer;
 pub use backup::{Adopted, Copied, adopt, copy};
 pub use ballast::Ballast;
 pub use error::{NoReason, StoreError, Verdict};
-pub use open::StoreOptions;
+pub use open::{Left, StoreOptions};
 pub use read::{
     Counts, EndMeta, EventBounds, EventPlace, Filter, ListedTask, Page, Reader, Resolved, ResultMeta,
     SpoolVerdict, StateFilter, StoredEnd, StoredEvent, TaskDetail,

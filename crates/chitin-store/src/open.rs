@@ -10,7 +10,8 @@ use chitin_core::Limits;
 use chitin_failpoints::planted;
 use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags};
 
-use crate::{StoreError, wal};
+use crate::StoreError;
+use crate::wal::{self, Synced};
 
 /// The first SQLite without the fault that could damage a log reset while a checkpoint ran.
 const OLDEST_SQLITE: i32 = 3_051_003;
@@ -20,6 +21,16 @@ pub(crate) const APPLICATION_ID: i32 = 0x4368_746e;
 
 /// Enough for all statements of a connection, so that each is prepared once.
 const STATEMENTS: usize = 96;
+
+/// How whoever had the database open before has left it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Left {
+    /// Nobody knows: its process ended by itself, or in another boot, or there was none.
+    Unknown,
+    /// Its process was killed from outside, in this boot, and had met no error. The page cache is as it was, and what its
+    /// index of the log says of syncs holds.
+    Killed,
+}
 
 /// How a database is opened.
 #[derive(Debug, Clone)]
@@ -34,9 +45,12 @@ pub struct StoreOptions {
     pub reader_cache_bytes: u64,
     /// The log file is cut back to this size when it is begun anew.
     pub wal_keep_bytes: u64,
-    /// A database up to this size is checked whole at every start; that takes some ten milliseconds. A larger one would
-    /// delay the start: `Writer::quick_check` is for whoever has the time.
+    /// A database up to this size is checked whole when it is opened; that takes some ten milliseconds. A larger one would
+    /// delay the start: `Writer::quick_check` is for whoever has the time. After a kill none is: whoever was killed had
+    /// looked through it, or lived with it.
     pub check_up_to_bytes: u64,
+    /// How it was left.
+    pub left: Left,
 }
 
 impl StoreOptions {
@@ -50,6 +64,7 @@ impl StoreOptions {
             reader_cache_bytes: 1_000_000,
             wal_keep_bytes: limits.wal_restart_bytes,
             check_up_to_bytes: 16_000_000,
+            left: Left::Unknown,
         }
     }
 }
@@ -124,11 +139,17 @@ fn set(conn: &Connection, path: &Path, pragma: &str, value: i64) -> Result<(), S
     conn.pragma(None, pragma, value, |_| Ok(())).map_err(opening(path, "set up"))
 }
 
-/// Turns a new file, or one of ours, into a database in WAL mode whose whole log is in the file and synced.
+/// Turns a new file, or one of ours, into a database in WAL mode of which all that can be read is on disk.
 ///
-/// Must come before any other read: after a failed sync the page cache may show what the disk does not have, and the
-/// checkpoint writes it again. Where there is no room for that, the log itself is written again, in its place.
-pub(crate) fn settle_log(conn: &Connection, path: &Path, options: &StoreOptions) -> Result<(), StoreError> {
+/// Must come before any other read: after a failed sync the page cache may show what the disk does not have. Where it is
+/// known what was synced, only the rest of the log is written again. Otherwise all of it is worked into the file: the
+/// checkpoint writes and syncs it. Where there is no room for that, the log itself is written again, in its place.
+pub(crate) fn settle_log(
+    conn: &Connection,
+    path: &Path,
+    options: &StoreOptions,
+    synced: Option<Synced>,
+) -> Result<(), StoreError> {
     set(conn, path, "page_size", 4_096)?;
     let mode: String = conn
         .pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))
@@ -143,11 +164,21 @@ pub(crate) fn settle_log(conn: &Connection, path: &Path, options: &StoreOptions)
     if planted!("trust-page-cache") {
         return Ok(());
     }
+    let log = wal::file(path);
+    if let Some(synced) = synced {
+        let state = wal::state(conn)?;
+        // Beyond that size it costs every start more to recover than to work it off once.
+        if state.bytes <= options.wal_keep_bytes.saturating_mul(4)
+            && synced.complete(&log, state.log_frames)?
+        {
+            return Ok(());
+        }
+    }
     let busy = match conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0)) {
         Ok(busy) => busy,
         // A full disk has no room for the log's pages in the file, but it must not keep a gateway from starting (R5.3).
         Err(error) if error.sqlite_error_code() == Some(ErrorCode::DiskFull) => {
-            wal::write_again(&wal::file(path))?;
+            wal::write_again(&log, 0..wal::file_bytes(&log)?)?;
             0
         }
         Err(error) => return Err(opening(path, "work off the log of")(error)),

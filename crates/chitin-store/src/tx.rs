@@ -4,6 +4,7 @@
 //! rolls back — and the way from the trait's operations to the verbs under `write/`. After a first error it is
 //! spoiled: SQLite may have rolled back by itself, and what came after would stand outside any transaction.
 
+use std::cell::Cell;
 use std::path::Path;
 
 use chitin_core::{
@@ -34,6 +35,10 @@ pub enum Commit {
 pub struct WriteTx<'w> {
     conn: &'w Connection,
     log: &'w Path,
+    /// The epoch that this writer's gateway has begun, once that is committed.
+    owner: &'w Cell<Option<Epoch>>,
+    /// The epoch that this transaction begins.
+    begun: Option<Epoch>,
     hot: Hot<'w>,
     state: State,
 }
@@ -84,9 +89,18 @@ impl<'w> Slot<'w> {
 }
 
 impl<'w> WriteTx<'w> {
-    pub(crate) fn begin(conn: &'w Connection, log: &'w Path) -> Result<Self, StoreError> {
+    /// Fails where a later gateway has begun its epoch: whatever this one still wants to write, it is too late.
+    pub(crate) fn begin(
+        conn: &'w Connection,
+        log: &'w Path,
+        owner: &'w Cell<Option<Epoch>>,
+    ) -> Result<Self, StoreError> {
         run(conn, "BEGIN IMMEDIATE", "begin")?;
-        Ok(Self { conn, log, hot: Hot::default(), state: State::Open })
+        let tx = Self { conn, log, owner, begun: None, hot: Hot::default(), state: State::Open };
+        match owner.get() {
+            Some(ours) if boot::epoch(conn)? != ours => Err(StoreError::Fenced { step: "begin", seq: 0 }),
+            _ => Ok(tx),
+        }
     }
 
     /// Makes everything since the beginning durable.
@@ -101,6 +115,7 @@ impl<'w> WriteTx<'w> {
         chitin_failpoints::failpoint!("store.commit.before");
         let Err(error) = run(self.conn, "COMMIT", "commit") else {
             self.state = State::Ended;
+            self.owner.set(self.begun.or(self.owner.get()));
             return Commit::Ok;
         };
         match (self.end(), error.verdict()) {
@@ -130,6 +145,14 @@ impl<'w> WriteTx<'w> {
         self.state = State::Ended;
         self.hot = Hot::default();
         if self.conn.is_autocommit() { Ok(()) } else { run(self.conn, "ROLLBACK", "rollback") }
+    }
+
+    /// A row that is written names the epoch it is written in. Without one, as in a copy that is made ready, none is asserted.
+    fn assert_ours(&self, row: &TaskRow, step: &'static str) -> Result<(), StoreError> {
+        match self.begun.or(self.owner.get()) {
+            Some(ours) if row.owner_epoch != ours => Err(StoreError::Fenced { step, seq: row.seq.0 }),
+            _ => Ok(()),
+        }
     }
 
     /// Runs one operation; a failure spoils the transaction.
@@ -164,7 +187,9 @@ impl Tx for WriteTx<'_> {
     type Error = StoreError;
 
     fn begin_epoch(&mut self, boot_id: &str) -> Result<(Epoch, BootNo), StoreError> {
-        self.step(|conn, _| boot::begin_epoch(conn, boot_id))
+        let (epoch, boot) = self.step(|conn, _| boot::begin_epoch(conn, boot_id))?;
+        self.begun = Some(epoch);
+        Ok((epoch, boot))
     }
 
     fn open_tasks(&mut self, after: Seq, limit: usize) -> Result<Vec<OpenRow>, StoreError> {
@@ -222,7 +247,8 @@ impl Tx for WriteTx<'_> {
     }
 
     fn insert_task(&mut self, task: NewTask<'_>) -> Result<(), StoreError> {
-        self.step(|conn, hot| submit::insert_task(conn, hot, task))
+        let ours = self.assert_ours(task.row, "insert_task");
+        self.step(|conn, hot| ours.and_then(|()| submit::insert_task(conn, hot, task)))
     }
 
     fn load_task(&mut self, seq: Seq) -> Result<Option<TaskRow>, StoreError> {
@@ -234,7 +260,8 @@ impl Tx for WriteTx<'_> {
     }
 
     fn update_task(&mut self, row: &TaskRow) -> Result<(), StoreError> {
-        self.step(|conn, hot| task::update_task(conn, hot, row))
+        let ours = self.assert_ours(row, "update_task");
+        self.step(|conn, hot| ours.and_then(|()| task::update_task(conn, hot, row)))
     }
 
     fn delete_task(&mut self, seq: Seq) -> Result<(), StoreError> {

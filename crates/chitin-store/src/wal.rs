@@ -4,8 +4,11 @@
 //! grow would fill the disk; one that is worked off by the writer would stop it. Stands beside the verbs: the engine
 //! calls it between batches.
 
+mod synced;
+
 use std::fs::{self, OpenOptions};
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,6 +18,8 @@ use rusqlite::Connection;
 use crate::StoreError;
 use crate::error::sql;
 use crate::open::{self, Role, StoreOptions};
+
+pub(crate) use synced::Synced;
 
 /// A frame: a page and its header.
 const FRAME_BYTES: u64 = 4_096 + 24;
@@ -147,17 +152,19 @@ pub(crate) fn file_bytes(log: &Path) -> Result<u64, StoreError> {
     }
 }
 
-/// Writes the log over itself and syncs it: what the page cache shows is on the disk afterwards, and no room was needed.
-pub(crate) fn write_again(log: &Path) -> Result<(), StoreError> {
+/// Writes a part of the log over itself and syncs it: what the page cache shows of it is on the disk afterwards, and no room
+/// was needed.
+pub(crate) fn write_again(log: &Path, part: Range<u64>) -> Result<(), StoreError> {
     let failed = |source| StoreError::File { step: "write again", path: log.to_owned(), source };
     let file = OpenOptions::new().read(true).write(true).open(log).map_err(failed)?;
     let mut chunk = vec![0; 1 << 20];
-    let mut at = 0_u64;
-    loop {
-        let read = file.read_at(&mut chunk, at).map_err(failed)?;
+    let mut at = part.start;
+    while at < part.end {
+        let most = usize::try_from(part.end - at).unwrap_or(usize::MAX).min(chunk.len());
+        let read = file.read_at(chunk.get_mut(..most).unwrap_or_default(), at).map_err(failed)?;
         let Some(bytes) = chunk.get(..read).filter(|bytes| !bytes.is_empty()) else { break };
         file.write_all_at(bytes, at).map_err(failed)?;
         at = at.saturating_add(u64::try_from(read).unwrap_or(u64::MAX));
     }
-    file.sync_all().map_err(failed)
+    file.sync_data().map_err(failed)
 }

@@ -3,16 +3,18 @@
 //! Owns: opening — which ends with a database whose log is worked off, whose schema is ours, and whose folder entry
 //! is on disk — and handing out transactions, one at a time. Stands between the engine and the disk.
 
+use std::cell::Cell;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use chitin_core::Epoch;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::error::sql;
-use crate::open::{self, Role, StoreOptions, opening};
+use crate::open::{self, Left, Role, StoreOptions, opening};
 use crate::tx::{Commit, WriteTx};
-use crate::wal::{self, Restart, WalState};
+use crate::wal::{self, Restart, Synced, WalState};
 use crate::{StoreError, migrate};
 
 /// The writing connection.
@@ -23,6 +25,8 @@ pub struct Writer {
     log: PathBuf,
     store_id: [u8; 16],
     busy_timeout: Duration,
+    /// The epoch that was begun through it.
+    owner: Cell<Option<Epoch>>,
 }
 
 /// A token's row; the token itself is never stored.
@@ -49,17 +53,29 @@ impl Writer {
 
     fn prepare(path: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
         let bytes = fs::metadata(path).map_or(0, |metadata| metadata.len());
+        let was_killed = options.left == Left::Killed;
+        // Before the database is opened: that rebuilds what is read here.
+        let synced = if was_killed { Synced::left_at(path) } else { None };
         let mut conn = open::connect(path, options, Role::Writer)?;
-        open::settle_log(&conn, path, options)?;
+        open::settle_log(&conn, path, options, synced)?;
         open::assert_durable(&conn, path)?;
         migrate::migrate(&mut conn, path, migrate::MIGRATIONS, options.store_id)?;
-        sync_folder(path)?;
+        if !was_killed {
+            sync_folder(path)?;
+        }
         let store_id = conn
             .query_row("SELECT value FROM meta WHERE name = 'store_id'", [], |row| row.get(0))
             .map_err(opening(path, "read the name of"))?;
         let busy_timeout = Duration::from_millis(options.busy_timeout_ms);
-        let writer = Self { conn, path: path.to_owned(), log: wal::file(path), store_id, busy_timeout };
-        if bytes <= options.check_up_to_bytes {
+        let writer = Self {
+            conn,
+            path: path.to_owned(),
+            log: wal::file(path),
+            store_id,
+            busy_timeout,
+            owner: Cell::new(None),
+        };
+        if bytes <= options.check_up_to_bytes && !was_killed {
             writer.quick_check()?;
         }
         Ok(writer)
@@ -76,7 +92,7 @@ impl Writer {
     /// # Errors
     /// SQLite's; nothing was begun.
     pub fn begin(&mut self) -> Result<WriteTx<'_>, StoreError> {
-        WriteTx::begin(&self.conn, &self.log)
+        WriteTx::begin(&self.conn, &self.log, &self.owner)
     }
 
     /// Looks through the whole file for damage. Takes as long as reading it.
@@ -187,7 +203,7 @@ impl Writer {
     }
 
     fn change(&mut self, text: &'static str, step: &'static str, values: impl rusqlite::Params) -> Commit {
-        let tx = match WriteTx::begin(&self.conn, &self.log) {
+        let tx = match WriteTx::begin(&self.conn, &self.log, &self.owner) {
             Ok(tx) => tx,
             Err(error) => return no_or_unknown(error),
         };

@@ -284,13 +284,20 @@ fn a_gateway_of_a_lower_epoch_changes_nothing<S: StoreUnderTest>() {
     insert_all(&mut store, [1, 2]);
     end(&mut store, 2, TaskState::Cancelled, 10);
     change(&mut store, |tx| assert_eq!(tx.begin_epoch("boot a").unwrap().0, Epoch(2)));
-    assert_eq!(load(&mut store, 1).unwrap().owner_epoch, Epoch(2), "open tasks have a new owner");
-    assert_eq!(load(&mut store, 2).unwrap().owner_epoch, Epoch(1), "ended ones keep theirs");
+    for seq in [1, 2] {
+        assert_eq!(load(&mut store, seq).unwrap().owner_epoch, Epoch(1), "no task is touched by a start");
+    }
 
     let stale = TaskRow { state: TaskState::Paused, ..queued(1) };
-    assert!(look(&mut store, |tx| tx.update_task(&stale).is_err()));
+    assert!(look(&mut store, |tx| tx.update_task(&stale).is_err()), "though nobody else has written it");
     let stale = ended(1, TaskState::Cancelled, 10);
     assert!(look(&mut store, |tx| tx.update_task(&stale).is_err()));
+    let new = |epoch| TaskRow { owner_epoch: Epoch(epoch), ..queued(3) };
+    for epoch in [1, 3] {
+        let stored =
+            |tx: &mut S::Tx<'_>| tx.insert_task(NewTask { row: &new(epoch), payload: &payload() }).is_ok();
+        assert!(!look(&mut store, stored), "only the newest epoch adds tasks, not {epoch}");
+    }
     assert_eq!(load(&mut store, 1).unwrap().state, TaskState::Queued);
 
     let ours = TaskRow { state: TaskState::Paused, owner_epoch: Epoch(2), ..queued(1) };
@@ -391,7 +398,8 @@ fn a_rolled_back_transaction_leaves_nothing<S: StoreUnderTest>() {
     insert_all(&mut store, [1]);
     look(&mut store, |tx| {
         tx.begin_epoch("boot z").unwrap();
-        tx.insert_task(NewTask { row: &full(2), payload: &payload() }).unwrap();
+        let row = TaskRow { owner_epoch: Epoch(2), ..full(2) };
+        tx.insert_task(NewTask { row: &row, payload: &payload() }).unwrap();
         tx.insert_submission(&submission(2, 1, "k")).unwrap();
         tx.insert_attempt(&attempt(1, 1)).unwrap();
         tx.insert_queue(&QueueRow { id: QueueId(2), name: "gpu".into(), paused: false }).unwrap();

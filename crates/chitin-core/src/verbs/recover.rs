@@ -69,14 +69,17 @@ impl Core {
     }
 
     fn take_up_all<T: Tx>(&mut self, now: &Now, tx: &mut T) -> Result<(), T::Error> {
-        let mut after = BEFORE_ALL;
+        // Clients wait for this: the index is built at once, and not task by task.
+        let (mut open, mut after) = (Vec::new(), BEFORE_ALL);
         loop {
             let page = tx.open_tasks(after, PAGE)?;
             for row in &page {
                 after = row.seq;
-                self.take_up(now, row);
+                open.extend(OpenTask::of_open(row, now).map(|task| (row.seq, task)));
+                self.look_for(row);
             }
             if page.len() < PAGE {
+                self.hot = Hot::of(open);
                 return Ok(());
             }
         }
@@ -84,6 +87,11 @@ impl Core {
 
     fn take_up(&mut self, now: &Now, row: &OpenRow) {
         self.hot.put(row.seq, OpenTask::of_open(row, now));
+        self.look_for(row);
+    }
+
+    /// What became of its attempt, if it runs.
+    fn look_for(&mut self, row: &OpenRow) {
         if let Some((attempt, token, boot)) = row.running {
             let attempt = AttemptKey { seq: row.seq, id: row.id, attempt, token };
             self.out(Output::Recover {

@@ -16,8 +16,8 @@ use crate::row::Taker;
 const RAISE_EPOCH: &str = "UPDATE counter SET value = value + 1 WHERE name = 'epoch' RETURNING value";
 const FIND_BOOT: &str = "SELECT no FROM boot WHERE boot_id = ?1";
 const INSERT_BOOT: &str = "INSERT INTO boot (boot_id) VALUES (?1)";
-const OWN_OPEN: &str = "UPDATE task INDEXED BY task_open SET owner_epoch = ?1 WHERE ended_at_ms IS NULL";
 
+/// One row says who owns the store, so that this costs the same however many tasks are open.
 pub(crate) fn begin_epoch(conn: &Connection, boot_id: &str) -> Result<(Epoch, BootNo), StoreError> {
     const STEP: &str = "begin_epoch";
     let epoch: i64 = one(conn, RAISE_EPOCH, STEP, [], |row| row.get(0).map_err(sql(STEP)))?
@@ -29,8 +29,16 @@ pub(crate) fn begin_epoch(conn: &Connection, boot_id: &str) -> Result<(Epoch, Bo
             conn.last_insert_rowid()
         }
     };
-    execute(conn, OWN_OPEN, STEP, [epoch])?;
     Ok((Epoch(epoch), BootNo(boot)))
+}
+
+const EPOCH: &str = "SELECT value FROM counter WHERE name = 'epoch'";
+
+/// The newest life's epoch: the store is its.
+pub(crate) fn epoch(conn: &Connection) -> Result<Epoch, StoreError> {
+    const STEP: &str = "epoch";
+    let epoch = one(conn, EPOCH, STEP, [], |row| row.get(0).map_err(sql(STEP)))?;
+    epoch.map(Epoch).ok_or(StoreError::Meaningless { column: "counter.epoch", seq: 0 })
 }
 
 /// 4 is the code of `running`; a test holds the two together.

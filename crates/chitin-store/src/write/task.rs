@@ -1,8 +1,8 @@
 //! enqueue, lease, settle: the moves of a task's own row.
 //!
 //! Owns: finding, loading and changing it. Three statements change it, by where the row was and where it goes: one
-//! that leaves it open, and so touches no index, one that ends it, and one that opens it again. Each asserts the
-//! owner's epoch; an ended task belongs to nobody, and whoever opens it again becomes its owner.
+//! that leaves it open, and so touches no index, one that ends it, and one that opens it again. Each asserts that no
+//! later epoch has written it, and leaves the writer's own.
 
 use chitin_core::{QueueRow, Seq, TaskId, TaskRow};
 use rusqlite::{Connection, params};
@@ -47,13 +47,12 @@ macro_rules! changed_columns {
 const UPDATE_OPEN: &str = concat!(
     "UPDATE task SET ",
     changed_columns!(),
-    ", kept_bytes = ?18 WHERE seq = ?1 AND owner_epoch = ?2 AND ended_at_ms IS NULL"
+    ", kept_bytes = ?18, owner_epoch = ?2 WHERE seq = ?1 AND owner_epoch <= ?2 AND ended_at_ms IS NULL"
 );
 const UPDATE_ENDED: &str = concat!(
     "UPDATE task SET ",
     changed_columns!(),
-    ", kept_bytes = ?18, ended_at_ms = ?19, owner_epoch = ?2 WHERE seq = ?1 \
-     AND (owner_epoch = ?2 OR (ended_at_ms IS NOT NULL AND owner_epoch < ?2))"
+    ", kept_bytes = ?18, ended_at_ms = ?19, owner_epoch = ?2 WHERE seq = ?1 AND owner_epoch <= ?2"
 );
 const REOPEN: &str = concat!(
     "UPDATE task SET ",

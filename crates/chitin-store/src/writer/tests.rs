@@ -1,6 +1,6 @@
 //! What the writer's connection is set to, and the small things it keeps.
 
-use chitin_core::Limits;
+use chitin_core::{Limits, Tx};
 
 use super::*;
 use crate::Verdict;
@@ -135,4 +135,32 @@ fn a_log_that_is_far_behind_is_left_to_the_checkpointer_up_to_a_bound() {
     assert!(matches!(writer.set_meta("filler", &filler), Commit::Ok));
     assert!(matches!(writer.restart_wal_if_above(8_000_000).unwrap(), Restart::Behind(_)));
     assert_eq!(writer.restart_wal_if_above(1_000_000).unwrap(), Restart::Done);
+}
+
+#[test]
+fn a_writer_whose_epoch_is_over_begins_nothing_more() {
+    let (folder, mut old) = store();
+    let begin = |writer: &mut Writer| {
+        let mut tx = writer.begin().unwrap();
+        let epoch = tx.begin_epoch("boot a").unwrap().0;
+        assert!(matches!(tx.commit(), Commit::Ok));
+        epoch
+    };
+    assert_eq!(begin(&mut old), Epoch(1));
+    assert!(matches!(old.probe(), Commit::Ok));
+    let mut new = Writer::open(&folder.path().join("chitin.db"), &options()).unwrap();
+    assert!(matches!(old.probe(), Commit::Ok), "to open it takes nothing away");
+    assert_eq!(begin(&mut new), Epoch(2));
+    assert_eq!(old.begin().unwrap_err().verdict(), Verdict::Broken);
+    assert!(matches!(old.probe(), Commit::Unknown(_)), "nor does it write anything else");
+    assert!(matches!(new.probe(), Commit::Ok), "and it stands in nobody's way");
+}
+
+#[test]
+fn an_epoch_that_was_not_committed_is_not_begun() {
+    let (_folder, mut writer) = store();
+    let mut tx = writer.begin().unwrap();
+    assert_eq!(tx.begin_epoch("boot a").unwrap().0, Epoch(1));
+    tx.rollback().unwrap();
+    assert!(matches!(writer.probe(), Commit::Ok));
 }
