@@ -46,6 +46,16 @@ pub(crate) fn stat(pid: u32) -> Option<Stat> {
     parse_stat(&after_name(&pid.to_string())?)
 }
 
+/// Of its flags: the process was made and has executed nothing since (`PF_FORKNOEXEC`).
+const NOT_EXECUTED: u32 = 0x40;
+
+/// Whether a process has executed a program since it was made. It may have ended, if nobody has waited for it yet.
+pub(crate) fn has_executed(pid: u32) -> bool {
+    // Field 9; the first here is field 3.
+    let flags = after_name(&pid.to_string()).and_then(|text| text.split(' ').nth(6)?.parse::<u32>().ok());
+    flags.is_some_and(|flags| flags & NOT_EXECUTED == 0)
+}
+
 /// `/proc/self/stat`, from the third field on.
 pub(crate) fn own_stat() -> Option<String> {
     after_name("self")

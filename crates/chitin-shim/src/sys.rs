@@ -13,6 +13,8 @@ use nix::unistd::{ForkResult, Pid, fork};
 use rustix::thread::futex;
 use rustix::time::Timespec;
 
+use crate::proc;
+
 /// More listening sockets than anybody hands over.
 const MOST_INHERITED: u32 = 16;
 
@@ -36,7 +38,7 @@ pub(crate) fn fork_copy(child: impl FnOnce() -> u8) -> nix::Result<Pid> {
 pub(crate) enum Sharing {
     /// It has left it: it executed a program, or ended.
     Over(Pid),
-    /// It was still there when the time was up, and was killed: it never runs another instruction.
+    /// It was still there when the time was up, and was killed: it never runs another instruction, and ran no program.
     Killed(Pid),
 }
 
@@ -87,7 +89,12 @@ pub(crate) fn spawn_sharing(mut child: &mut dyn FnMut(), patience_s: u32) -> nix
     if !wait_until_zero(&inside, LOOK_AGAIN_S) {
         std::mem::forget((inside, stack));
     }
-    Ok(Sharing::Killed(pid))
+    Ok(killed(pid))
+}
+
+/// What was killed may have executed its program in the very instant before: then it ran, however short.
+fn killed(pid: Pid) -> Sharing {
+    if proc::has_executed(pid.as_raw().unsigned_abs()) { Sharing::Over(pid) } else { Sharing::Killed(pid) }
 }
 
 /// Waits for the kernel to clear a number; false: it did not in this time.
@@ -224,3 +231,6 @@ pub(crate) fn replace_arguments(map: &MemoryMap, arguments: &[u8]) {
         libc::prctl(libc::PR_SET_MM, libc::PR_SET_MM_MAP, &raw const map, size_of::<MemoryMap>(), 0);
     }
 }
+
+#[cfg(test)]
+mod tests;
