@@ -31,7 +31,8 @@ pub(super) const CUT_RUN: Row = Row {
     session: cuts_of_runs,
 };
 
-const DISK_MEGABYTES: u64 = 96;
+/// A session's largest tasks, in the log and in the database, and room: a full disk is another fault.
+const DISK_MEGABYTES: u64 = 320;
 
 /// A machine: a gateway and the disk it lives on.
 struct Machine {
