@@ -9,7 +9,6 @@
 mod notify;
 mod successor;
 
-use std::ffi::OsStr;
 use std::io::{self, PipeReader, PipeWriter};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
@@ -17,7 +16,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use chitin_proto::supervisor::{Handover, LIVES_VARIABLE, Lives, SUPERVISOR_VARIABLE};
+use chitin_proto::supervisor::{Handover, LIVES_VARIABLE, Lives, NOTIFY_VARIABLE, SUPERVISOR_VARIABLE};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, getppid, pidfd_open};
 
@@ -55,11 +54,16 @@ impl Inherited {
         let count = number("LISTEN_FDS").filter(|_| is_ours("LISTEN_PID"));
         let watchdog = number("WATCHDOG_USEC").filter(|_| is_ours("WATCHDOG_PID"));
         let lives = std::env::var(LIVES_VARIABLE).ok();
+        let doors = count.map_or_else(Vec::new, |count| {
+            chitin_shim::inherited::take(u32::try_from(count).unwrap_or(u32::MAX))
+        });
+        let notifier = match number(NOTIFY_VARIABLE) {
+            Some(0) => Notifier::on_standard_input(),
+            _ => Notifier::new(std::env::var_os("NOTIFY_SOCKET")),
+        };
         Self {
-            doors: count.map_or_else(Vec::new, |count| {
-                chitin_shim::inherited::take(u32::try_from(count).unwrap_or(u32::MAX))
-            }),
-            notifier: Arc::new(Notifier::new(std::env::var_os("NOTIFY_SOCKET"))),
+            doors,
+            notifier: Arc::new(notifier),
             watchdog: watchdog.map(Duration::from_micros),
             supervisor: number(SUPERVISOR_VARIABLE).and_then(|pid| u32::try_from(pid).ok()),
             lives: lives.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
@@ -190,8 +194,8 @@ impl Supervised {
             background: *background,
             lives: self.lives.clone(),
         };
-        let raised = successor::raise(&self.successor.program, &handover, &self.successor.sockets)?;
-        self.notifier.report_to(OsStr::new(&raised.notify_socket));
+        let (raised, notify) = successor::raise(&self.successor.program, &handover, &self.successor.sockets)?;
+        self.notifier.report_on(notify);
         // It knows nothing of this life yet.
         self.ready();
         Ok(Some(raised))

@@ -1,5 +1,5 @@
 //! What supervisor and gateway say to each other, beside the conventions of service managers (`LISTEN_FDS`,
-//! `NOTIFY_SOCKET`, `WATCHDOG_USEC`): how a gateway's predecessors ended, and how a gateway hands its sockets to a new
+//! `WATCHDOG_USEC`, and the words that go to a `NOTIFY_SOCKET`): how a gateway's predecessors ended, and how a gateway hands its sockets to a new
 //! supervisor. Both ends may be of different versions of chitin, so unknown fields are passed over and missing ones have
 //! a meaning.
 
@@ -12,6 +12,10 @@ pub const SUPERVISOR_VARIABLE: &str = "CHITIN_SUPERVISOR";
 
 /// Tells a gateway of the lives before it: [`Lives`] as JSON.
 pub const LIVES_VARIABLE: &str = "CHITIN_LIVES";
+
+/// Tells a gateway on which descriptor its supervisor hears what it would say to a `NOTIFY_SOCKET`: 0, its standard input.
+/// A socket without a name, so that nobody else can speak to the supervisor.
+pub const NOTIFY_VARIABLE: &str = "CHITIN_NOTIFY";
 
 /// The gateways of one instance since it was started, as its supervisor saw them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,7 +34,7 @@ pub struct Lives {
 }
 
 /// What a gateway whose supervisor died tells the new one. The listening sockets come with the same message, as
-/// descriptors.
+/// descriptors, and a datagram socket on which it is heard from now on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Handover {
     /// The data directory.
@@ -47,10 +51,7 @@ pub struct Handover {
 
 /// The new supervisor's answer: from now on it holds the sockets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Adopted {
-    /// Where the gateway now reports, as `NOTIFY_SOCKET` would name it.
-    pub notify_socket: String,
-}
+pub struct Adopted {}
 
 #[cfg(test)]
 mod tests {

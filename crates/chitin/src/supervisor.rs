@@ -34,7 +34,6 @@ use rustix::process::{WaitOptions, WaitStatus, set_child_subreaper, wait};
 use crate::clock;
 use crate::exit;
 use gateway::{End, Gateway};
-use notify::Notify;
 use restarts::{Life, Restarts};
 
 pub(crate) use gateway::Recipe;
@@ -91,7 +90,6 @@ impl Signals {
 pub(crate) struct Supervisor {
     recipe: Recipe,
     sockets: Handed,
-    notify: Notify,
     signals: Signals,
     lives: Lives,
     restarts: Restarts,
@@ -128,8 +126,8 @@ impl Supervisor {
     ) -> io::Result<Self> {
         // Shims whose gateway died come to us, and are reaped.
         set_child_subreaper(rustix::process::Pid::from_raw(1))?;
-        let (notify, restarts, began) = (Notify::new()?, Restarts::default(), clock::now());
-        Ok(Self { recipe, sockets, notify, signals, lives, restarts, stage, served, began })
+        let (restarts, began) = (Restarts::default(), clock::now());
+        Ok(Self { recipe, sockets, signals, lives, restarts, stage, served, began })
     }
 
     /// Supervises until somebody asks it to end; `ready` is called when a gateway serves for the first time.
@@ -145,7 +143,7 @@ impl Supervisor {
             let gone = gone || status.is_some();
             let now = clock::now();
             // After a stall of ours its signs are waiting.
-            let said = self.notify.hear(self.gateway().map(Gateway::pid));
+            let said = self.gateway().map(Gateway::says).unwrap_or_default();
             let stage = std::mem::replace(&mut self.stage, Stage::Waiting(now));
             self.stage = match stage {
                 Stage::Waiting(_) if asked => return Ended::Asked,
@@ -188,8 +186,7 @@ impl Supervisor {
         if !matches!(self.stage, Stage::Waiting(at) if at <= now) {
             return;
         }
-        let started =
-            Gateway::start(&self.recipe, self.sockets.count(), self.notify.name(), &self.lives, now);
+        let started = Gateway::start(&self.recipe, self.sockets.count(), &self.lives, now);
         self.stage = match started {
             Ok(gateway) => Stage::Alive(gateway),
             Err(error) => {
@@ -218,7 +215,7 @@ impl Supervisor {
         let left = due.map(|due| due.saturating_duration_since(clock::now()));
         let left = left.and_then(|left| Timespec::try_from(left + Duration::from_millis(1)).ok());
         let signals = self.signals.0.as_fd();
-        let fds = [Some(signals), Some(self.notify.fd()), gateway.map(Gateway::fd)];
+        let fds = [Some(signals), gateway.map(Gateway::ear), gateway.map(Gateway::fd)];
         let mut fds: Vec<PollFd<'_>> =
             fds.into_iter().flatten().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
         // Interrupted, or short of memory for a moment: look again.

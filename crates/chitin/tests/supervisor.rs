@@ -366,7 +366,8 @@ if os.fork() == 0:
     # Stopped until its parent is gone.
     child = subprocess.Popen(["sh", "-c", 'kill -STOP $$; exec "$0" up --adopt', program], stdin=theirs)
     said = json.dumps({"data_dir": data, "config": None}).encode() + b"\n"
-    socket.send_fds(ours, [said], [tcp.fileno(), unix.fileno()])
+    heard = socket.socketpair(type=socket.SOCK_DGRAM)[0]
+    socket.send_fds(ours, [said], [tcp.fileno(), unix.fileno(), heard.fileno()])
     print(child.pid, tcp.getsockname()[1], flush=True)
     os._exit(0)
 os.wait()
@@ -396,7 +397,9 @@ fn a_supervisor_whose_gateway_died_in_the_handover_starts_the_next_and_takes_nob
             .then(|| gateway.unix(&Request::get("/v1/status")).json())
     });
     assert_eq!(status["supervisor_pid"], pid);
-    assert_eq!(status["layers"]["gateway"]["restarts"], 0, "{status}");
+    let layer = &status["layers"]["gateway"];
+    assert_eq!(layer["restarts"], 1, "the one that handed over ended unasked: {status}");
+    assert_eq!(layer["last_end"], "a gateway ended while its supervisor was replaced");
     assert_eq!(gateway.cli(&["down"]).with(0).out(), "stopped\n");
     assert!(!socket.exists());
     parent.stdin.take().unwrap().write_all(b"end\n").unwrap();
@@ -409,4 +412,32 @@ fn nothing_but_a_supervisor_adopts() {
     let end = finish(gateway.command(&["up", "--adopt"]), Some(b"{}")).with(1);
     assert!(end.err.starts_with("chitin: cannot take over from a supervisor that died: "), "{}", end.err);
     gateway.get("/v1/status").with(200);
+}
+
+/// Where a gateway could be spoken of by name, anybody could fill the socket, and its own word would be lost.
+#[test]
+fn a_supervisor_has_no_socket_that_others_could_speak_to() {
+    let gateway = Gateway::start();
+    let named = |pid: u32| -> Vec<String> {
+        let links = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
+        let links =
+            links.filter_map(|entry| fs::read_link(entry.path()).ok()?.into_os_string().into_string().ok());
+        let inodes: Vec<String> = links
+            .filter_map(|link| Some(link.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned()))
+            .collect();
+        let table = fs::read_to_string("/proc/net/unix").unwrap();
+        let rows = table.lines().skip(1).map(|row| row.split_whitespace().collect::<Vec<_>>());
+        // Type 2 is datagrams; the eighth column is a name.
+        rows.filter(|row| row[4] == "0002" && inodes.iter().any(|inode| inode == row[6]) && row.len() > 7)
+            .map(|row| row[7].to_owned())
+            .collect()
+    };
+    assert_eq!(named(gateway.supervisor_pid()), [""; 0]);
+    let before = gateway.supervisor_pid();
+    signal(before, Signal::KILL);
+    assert_eq!(named(next_supervisor(&gateway, before)), [""; 0]);
+    // And it is heard: a gateway that is not would be ended after three seconds.
+    let pid = gateway.pid();
+    thread::sleep(std::time::Duration::from_millis(4_000));
+    assert_eq!((gateway.pid(), &layer(&gateway)["restarts"]), (pid, &json!(0)));
 }

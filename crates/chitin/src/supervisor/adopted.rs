@@ -4,14 +4,15 @@
 use std::io::{self, IoSliceMut, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 
 use chitin_gateway::Entrance;
 use chitin_proto::supervisor::{Adopted, Handover, Lives};
-use rustix::net::sockopt::socket_peercred;
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use rustix::net::sockopt::{socket_peercred, socket_type};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketType, recvmsg};
 
 use super::gateway::Gateway;
+use super::notify::Notify;
 use super::{Recipe, Reserved, Signals, Stage, Supervisor};
 use crate::clock;
 
@@ -23,9 +24,9 @@ const LOCK_TRIES: u32 = 10;
 /// Takes over; the entrance is to be kept.
 pub(crate) fn take_over(reserved: Reserved, signals: Signals) -> io::Result<(Supervisor, Entrance)> {
     let mut gateway_socket = UnixStream::from(io::stdin().lock().as_fd().try_clone_to_owned()?);
+    let (handover, sockets, notify) = receive(&gateway_socket)?;
     // Who made the pair, whatever has become of them since: never whoever happens to be our parent by now.
-    let gateway = Gateway::adopt(socket_peercred(&gateway_socket)?.pid, clock::now())?;
-    let (handover, sockets) = receive(&gateway_socket)?;
+    let gateway = Gateway::adopt(socket_peercred(&gateway_socket)?.pid, notify, clock::now())?;
     let entrance = entrance(&handover)?;
     let recipe = Recipe {
         program: chitin_gateway::own_program()?,
@@ -36,10 +37,13 @@ pub(crate) fn take_over(reserved: Reserved, signals: Signals) -> io::Result<(Sup
     let handed = reserved.fill(sockets)?;
     // That the life before was killed says nothing of one that died since.
     let lives = Lives { was_killed: false, ..handover.lives };
+    let died = gateway.is_none();
     let stage = gateway.map_or_else(|| Stage::Waiting(clock::now()), Stage::Alive);
-    let supervisor = Supervisor::with(recipe, handed, signals, stage, lives, true)?;
-    let adopted = Adopted { notify_socket: supervisor.notify.name().to_owned() };
-    let mut answer = serde_json::to_vec(&adopted)?;
+    let mut supervisor = Supervisor::with(recipe, handed, signals, stage, lives, true)?;
+    if died {
+        supervisor.note("a gateway ended while its supervisor was replaced".to_owned());
+    }
+    let mut answer = serde_json::to_vec(&Adopted {})?;
     answer.push(b'\n');
     match gateway_socket.write_all(&answer) {
         // It waited for too long and lives: it starts another supervisor, and would never report to this one.
@@ -60,15 +64,19 @@ fn entrance(handover: &Handover) -> io::Result<Entrance> {
     }
 }
 
-fn receive(from: &UnixStream) -> io::Result<(Handover, Vec<OwnedFd>)> {
+/// What is to be known, the listening sockets, and where the gateway is heard.
+fn receive(from: &UnixStream) -> io::Result<(Handover, Vec<OwnedFd>, Notify)> {
     let mut text = vec![0; MAX_BYTES];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let got = recvmsg(from, &mut [IoSliceMut::new(&mut text)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
     let sockets = control.drain().filter_map(|message| match message {
         RecvAncillaryMessage::ScmRights(sockets) => Some(sockets),
         _ => None,
     });
-    let sockets: Vec<OwnedFd> = sockets.flatten().collect();
-    Ok((serde_json::from_slice(text.get(..got.bytes).unwrap_or_default())?, sockets))
+    let (mut notify, sockets): (Vec<OwnedFd>, Vec<OwnedFd>) =
+        sockets.flatten().partition(|socket| socket_type(socket) == Ok(SocketType::DGRAM));
+    let notify = notify.pop().ok_or_else(|| io::Error::other("there is no socket to hear the gateway on"))?;
+    let notify = Notify::heard_on(UnixDatagram::from(notify))?;
+    Ok((serde_json::from_slice(text.get(..got.bytes).unwrap_or_default())?, sockets, notify))
 }

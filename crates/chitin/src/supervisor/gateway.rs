@@ -8,11 +8,11 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use chitin_proto::supervisor::{LIVES_VARIABLE, Lives, SUPERVISOR_VARIABLE};
+use chitin_proto::supervisor::{LIVES_VARIABLE, Lives, NOTIFY_VARIABLE, SUPERVISOR_VARIABLE};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitStatus, getpid, pidfd_open, pidfd_send_signal};
 
-use super::notify::Said;
+use super::notify::{Notify, Said};
 
 /// A gateway that gives no sign of life for so long is ended: its executor hangs, or it was stopped.
 pub(crate) const WATCHDOG: Duration = Duration::from_secs(3);
@@ -39,6 +39,7 @@ pub(crate) struct Recipe {
 pub(crate) struct Gateway {
     pid: u32,
     pidfd: OwnedFd,
+    notify: Notify,
     /// It has said that it serves.
     pub(crate) served: bool,
     /// It has said that it was asked to end.
@@ -54,13 +55,8 @@ pub(crate) struct Gateway {
 impl Gateway {
     /// Starts one. It gets the listening sockets by their numbers.
     #[expect(clippy::disallowed_methods, reason = "the one place that starts gateways")]
-    pub(crate) fn start(
-        recipe: &Recipe,
-        sockets: usize,
-        notify: &str,
-        lives: &Lives,
-        now: Instant,
-    ) -> io::Result<Self> {
+    pub(crate) fn start(recipe: &Recipe, sockets: usize, lives: &Lives, now: Instant) -> io::Result<Self> {
+        let (notify, its_end) = Notify::pair()?;
         let mut command = Command::new(&recipe.program);
         command.arg("gateway").arg("--data-dir").arg(&recipe.data_dir);
         if let Some(config) = &recipe.config {
@@ -71,21 +67,21 @@ impl Gateway {
         }
         command
             .env("LISTEN_FDS", sockets.to_string())
-            .env("NOTIFY_SOCKET", notify)
+            .env(NOTIFY_VARIABLE, "0")
             .env("WATCHDOG_USEC", WATCHDOG.as_micros().to_string())
             .env(SUPERVISOR_VARIABLE, getpid().to_string())
             .env(LIVES_VARIABLE, serde_json::to_string(lives)?);
-        for name in ["LISTEN_PID", "LISTEN_FDNAMES", "WATCHDOG_PID"] {
+        for name in ["LISTEN_PID", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_PID"] {
             command.env_remove(name);
         }
-        let child = command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
+        let child = command.current_dir("/").stdin(its_end).stdout(Stdio::null()).spawn()?;
         // Ours and not reaped yet: the number is this process's.
-        Self::known(Pid::from_child(&child), now)
+        Self::known(Pid::from_child(&child), notify, now)
     }
 
     /// One that served already, started this process and is its parent, and whose supervisor died; none: it died, too.
-    pub(crate) fn adopt(pid: Pid, now: Instant) -> io::Result<Option<Self>> {
-        let gateway = match Self::known(pid, now) {
+    pub(crate) fn adopt(pid: Pid, notify: Notify, now: Instant) -> io::Result<Option<Self>> {
+        let gateway = match Self::known(pid, notify, now) {
             Err(error) if error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => {
                 return Ok(None);
             }
@@ -96,8 +92,9 @@ impl Gateway {
         Ok(is_parent.then_some(Self { served: true, ..gateway }))
     }
 
-    fn known(pid: Pid, now: Instant) -> io::Result<Self> {
+    fn known(pid: Pid, notify: Notify, now: Instant) -> io::Result<Self> {
         Ok(Self {
+            notify,
             pid: pid.as_raw_nonzero().get().cast_unsigned(),
             pidfd: pidfd_open(pid, PidfdFlags::empty())?,
             served: false,
@@ -114,6 +111,16 @@ impl Gateway {
 
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
+    }
+
+    /// Where it is heard.
+    pub(crate) fn ear(&self) -> BorrowedFd<'_> {
+        self.notify.fd()
+    }
+
+    /// All that it has said since the last time.
+    pub(crate) fn says(&self) -> Said {
+        self.notify.hear(self.pid)
     }
 
     /// Takes note of what it said; true the first time it serves.
@@ -218,7 +225,7 @@ mod tests {
 
     #[test]
     fn only_a_life_that_served_and_was_ended_from_outside_was_plainly_killed() {
-        let mut gateway = Gateway::known(getpid(), clock::now()).unwrap();
+        let mut gateway = Gateway::known(getpid(), Notify::pair().unwrap().0, clock::now()).unwrap();
         let ends =
             [End::Exit(0), End::Exit(70), End::Signal(9), End::Signal(11), End::Signal(7), End::Unknown];
         let plain = |gateway: &Gateway| ends.map(|end| end.is_plain_kill_of(gateway));

@@ -1,15 +1,14 @@
-//! What gateways say of themselves, as the supervisor hears it: datagrams on an abstract socket, each with its sender's
-//! credentials from the kernel. Only the gateway's own word counts.
+//! What a gateway says of itself, as its supervisor hears it: datagrams on a pair of sockets of which the gateway was given
+//! the other end, each with its sender's credentials from the kernel. Only the gateway's own word counts.
+//!
+//! Invariant: the sockets have no name, so that nobody else can say anything, nor fill them.
 
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::linux::net::SocketAddrExt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
 
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketAddrUnix, bind, recvmsg, sockopt,
-};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg, sockopt};
 
 /// Datagrams read in a row. The socket holds no more than a few hundred; whatever comes meanwhile makes us look again.
 const IN_A_ROW: usize = 256;
@@ -25,45 +24,37 @@ pub(crate) struct Said {
     pub(crate) stopping: bool,
 }
 
-/// The socket.
+/// Our end.
 #[derive(Debug)]
-pub(crate) struct Notify {
-    socket: UnixDatagram,
-    name: String,
-}
+pub(crate) struct Notify(UnixDatagram);
 
 impl Notify {
-    /// One under a name that the kernel chooses.
-    pub(crate) fn new() -> io::Result<Self> {
-        let socket = UnixDatagram::unbound()?;
-        bind(&socket, &SocketAddrUnix::new_unnamed())?;
-        sockopt::set_socket_passcred(&socket, true)?;
-        socket.set_nonblocking(true)?;
-        let address = socket.local_addr()?;
-        let name = address.as_abstract_name().and_then(|name| std::str::from_utf8(name).ok());
-        let name = name.ok_or_else(|| io::Error::other("the kernel gave the socket no name"))?;
-        let name = format!("@{name}");
-        Ok(Self { socket, name })
+    /// A pair for one gateway: our end, and its.
+    pub(crate) fn pair() -> io::Result<(Self, OwnedFd)> {
+        let (ours, theirs) = UnixDatagram::pair()?;
+        Ok((Self::heard_on(ours)?, theirs.into()))
     }
 
-    /// For `NOTIFY_SOCKET`.
-    pub(crate) fn name(&self) -> &str {
-        &self.name
+    /// Our end of a pair that the gateway made.
+    pub(crate) fn heard_on(socket: UnixDatagram) -> io::Result<Self> {
+        sockopt::set_socket_passcred(&socket, true)?;
+        socket.set_nonblocking(true)?;
+        Ok(Self(socket))
     }
 
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        self.0.as_fd()
     }
 
     /// Reads all that waits. What others than process `pid` say is dropped.
-    pub(crate) fn hear(&self, pid: Option<u32>) -> Said {
+    pub(crate) fn hear(&self, pid: u32) -> Said {
         let mut said = Said::default();
         for _ in 0..IN_A_ROW {
             let mut text = [0; 256];
             let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1))];
             let mut control = RecvAncillaryBuffer::new(&mut space);
             let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
-            let got = recvmsg(&self.socket, &mut [IoSliceMut::new(&mut text)], &mut control, flags);
+            let got = recvmsg(&self.0, &mut [IoSliceMut::new(&mut text)], &mut control, flags);
             let Ok(got) = got else { break };
             let sender = control.drain().find_map(|message| match message {
                 RecvAncillaryMessage::ScmCredentials(sender) => {
@@ -71,7 +62,7 @@ impl Notify {
                 }
                 _ => None,
             });
-            if sender.is_some() && sender == pid {
+            if sender == Some(pid) {
                 said.add(text.get(..got.bytes).unwrap_or_default());
             }
         }
@@ -94,28 +85,25 @@ impl Said {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::net::SocketAddr;
-
     use super::*;
 
     #[test]
     fn only_the_gateways_own_word_counts() {
-        let notify = Notify::new().unwrap();
-        let to = SocketAddr::from_abstract_name(notify.name().trim_start_matches('@')).unwrap();
-        let gateway = UnixDatagram::unbound().unwrap();
+        let (notify, gateway) = Notify::pair().unwrap();
+        let gateway = UnixDatagram::from(gateway);
         let us = std::process::id();
-        let say = |text: &str| gateway.send_to_addr(text.as_bytes(), &to).unwrap();
+        let say = |text: &str| gateway.send(text.as_bytes()).unwrap();
         say("READY=1\nSTATUS=fine");
         say("WATCHDOG=1");
         let heard = Said { ready: true, alive: true, stopping: false };
-        assert_eq!(notify.hear(Some(us)), heard);
-        assert_eq!(notify.hear(Some(us)), Said::default(), "each is heard once");
+        assert_eq!(notify.hear(us), heard);
+        assert_eq!(notify.hear(us), Said::default(), "each is heard once");
         say("STOPPING=1");
-        assert_eq!(notify.hear(Some(us + 1)), Said::default(), "it was somebody else");
-        say("STOPPING=1");
-        assert_eq!(notify.hear(None), Said::default(), "there is no gateway");
+        assert_eq!(notify.hear(us + 1), Said::default(), "it was somebody else");
         say(&"x".repeat(1_000));
         say("STOPPING=1");
-        assert!(notify.hear(Some(us)).stopping);
+        assert!(notify.hear(us).stopping);
+        let address = notify.0.local_addr().unwrap();
+        assert!(address.is_unnamed(), "nobody else could say anything: {address:?}");
     }
 }
