@@ -18,8 +18,10 @@ use std::path::{Path, PathBuf};
 
 use chitin_core::Limits;
 use chitin_store::{StoreError, StoreOptions};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 
-use crate::data_dir::{DataDir, names};
+use crate::data_dir::{DataDir, Purpose, names};
 use crate::{GatewayError, clock, restore};
 
 pub use known::Known;
@@ -114,18 +116,18 @@ pub fn backup(data_dir: &Path, target: &Path, replace: bool) -> Result<Backup, B
         return Err(BackupError::NoStore { path: data_dir.to_owned() });
     }
     let data = DataDir::open(data_dir)?;
-    let _lock = data.lock(names::GATEWAY_LOCK)?;
+    let _lock = data.lock(names::GATEWAY_LOCK, Purpose::Backup)?;
     data.furnish()?;
     let options = StoreOptions::new([0; 16], &Limits::default());
     take(&Source { data_dir: data.path().to_owned(), options }, target, replace, &mut || None)
 }
 
-/// Takes one; blocks. `stop` is asked after every megabyte whether it should go on.
+/// Takes one; blocks. `stop` is asked after every megabyte, and while the copy is checked, whether it should go on.
 pub(crate) fn take(
     source: &Source,
     target: &Path,
     replace: bool,
-    stop: &mut dyn FnMut() -> Option<Stop>,
+    stop: &mut (dyn FnMut() -> Option<Stop> + Send),
 ) -> Result<Backup, BackupError> {
     let (folder, draft) = look_at(source, target)?;
     if !replace && fs::symlink_metadata(target).is_ok() {
@@ -184,6 +186,13 @@ fn file<'p>(step: &'static str, path: &'p Path) -> impl Fn(io::Error) -> BackupE
     move |source| BackupError::File { step, path: path.to_owned(), source }
 }
 
+fn name_without_links(draft: &Path, target: &Path) -> Result<(), BackupError> {
+    match renameat_with(CWD, draft, CWD, target, RenameFlags::NOREPLACE) {
+        Err(Errno::EXIST) => Err(BackupError::Exists { path: target.to_owned() }),
+        other => other.map_err(|error| file("make", target)(error.into())),
+    }
+}
+
 /// A backup that is not one yet; removed unless it becomes one.
 struct Draft(PathBuf);
 
@@ -214,8 +223,8 @@ impl Draft {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 Err(BackupError::Exists { path: target.to_owned() })
             }
-            // A file system without links: nothing stood there a moment ago.
-            Err(_) => fs::rename(&self.0, target).map_err(file("make", target)),
+            // A file system without links. What came there in between is not replaced either.
+            Err(_) => name_without_links(&self.0, target),
         }
     }
 }

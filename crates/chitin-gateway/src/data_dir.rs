@@ -4,7 +4,7 @@
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -33,6 +33,34 @@ pub(crate) mod names {
     pub(crate) const INSTANCE: &str = "instance";
 }
 
+/// What a lock is held for, as its file says: whoever is refused is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// A gateway, or its supervisor.
+    Serve,
+    /// A backup without a gateway.
+    Backup,
+    /// A restore.
+    Restore,
+}
+
+impl Purpose {
+    /// Of the same length, so that writing one over another leaves nothing of it, and needs no room on a full disk.
+    fn text(self) -> &'static str {
+        match self {
+            Self::Serve => "serve  \n",
+            Self::Backup => "backup \n",
+            Self::Restore => "restore\n",
+        }
+    }
+
+    /// What the holder of a lock wrote last.
+    fn of(path: &Path) -> Self {
+        let text = fs::read_to_string(path).unwrap_or_default();
+        [Self::Backup, Self::Restore].into_iter().find(|held| held.text() == text).unwrap_or(Self::Serve)
+    }
+}
+
 /// An open data directory.
 #[derive(Debug)]
 pub(crate) struct DataDir {
@@ -53,8 +81,8 @@ impl DataDir {
     /// Takes one of the two locks; it is given back when the file is dropped.
     ///
     /// # Errors
-    /// Somebody else holds it, and is said to be the gateway that runs here.
-    pub(crate) fn lock(&self, name: &str) -> Result<File, GatewayError> {
+    /// Somebody else holds it: the gateway that runs here, or who says in the lock's file what for.
+    pub(crate) fn lock(&self, name: &str, purpose: Purpose) -> Result<File, GatewayError> {
         let fail = |step| move |source| GatewayError::DataDir { step, path: self.path.clone(), source };
         let lock = OpenOptions::new()
             .create(true)
@@ -67,12 +95,24 @@ impl DataDir {
             return Ok(lock);
         }
         match lock_soon(&lock) {
-            Ok(()) => Ok(lock),
-            Err(TryLockError::WouldBlock) => Err(GatewayError::AlreadyRunning {
-                pid: read_pid(&self.join(names::GATEWAY_PID)),
-                path: self.path.clone(),
-            }),
+            Ok(()) => {
+                // It only informs: where the disk does not take it, the lock is held all the same.
+                _ = lock.write_all_at(purpose.text().as_bytes(), 0);
+                Ok(lock)
+            }
+            Err(TryLockError::WouldBlock) => Err(self.held_by_another(name)),
             Err(TryLockError::Error(source)) => Err(fail("lock")(source)),
+        }
+    }
+
+    fn held_by_another(&self, name: &str) -> GatewayError {
+        let path = self.path.clone();
+        match Purpose::of(&self.join(name)) {
+            Purpose::Serve => {
+                GatewayError::AlreadyRunning { pid: read_pid(&self.join(names::GATEWAY_PID)), path }
+            }
+            Purpose::Backup => GatewayError::InUse { by: "a backup is being taken", path },
+            Purpose::Restore => GatewayError::InUse { by: "a restore is under way", path },
         }
     }
 

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use rustix::net::{AddressFamily, getsockname};
 
 use crate::config::{self, Config};
-use crate::data_dir::{DataDir, names};
+use crate::data_dir::{DataDir, Purpose, names};
 use crate::{ConfigError, GatewayError, Options, Ready};
 
 /// The listening sockets.
@@ -96,10 +96,12 @@ impl Entrance {
         let config = configuration(options)?;
         find_shim()?;
         let data = DataDir::open(&options.data_dir)?;
-        let lock = data.lock(names::SUPERVISOR_LOCK)?;
-        // A gateway without a supervisor: a service manager's, or one that is about to start a new one.
-        drop(data.lock(names::GATEWAY_LOCK)?);
+        let lock = data.lock(names::SUPERVISOR_LOCK, Purpose::Serve)?;
+        // A gateway without a supervisor: a service manager's, or one that is about to start a new one. None begins while the
+        // sockets are opened, or its own would be replaced by ours.
+        let no_gateway = data.lock(names::GATEWAY_LOCK, Purpose::Serve)?;
         let doors = Doors::open(&data, config.listen, options.listen_optional)?;
+        drop(no_gateway);
         let addresses = doors.addresses(&data);
         let sockets =
             doors.spare().map_err(|source| GatewayError::System { step: "keep the sockets", source })?;
@@ -112,7 +114,7 @@ impl Entrance {
     /// See [`GatewayError`]: among others, somebody else took it.
     pub fn adopt(data_dir: &Path) -> Result<Self, GatewayError> {
         let data = DataDir::open(data_dir)?;
-        let lock = data.lock(names::SUPERVISOR_LOCK)?;
+        let lock = data.lock(names::SUPERVISOR_LOCK, Purpose::Serve)?;
         Ok(Self { data, _lock: lock })
     }
 
@@ -131,9 +133,12 @@ impl Entrance {
         self.data.path()
     }
 
-    /// Nobody is here any more.
+    /// Nobody is here any more; unless a gateway that is none of ours came first: then what says that it is here, stays.
     pub fn close(self) {
-        self.data.remove(&[names::SOCKET, names::SUPERVISOR_PID, names::GATEWAY_PID]);
+        self.data.remove(&[names::SUPERVISOR_PID]);
+        if let Ok(_no_gateway) = self.data.lock(names::GATEWAY_LOCK, Purpose::Serve) {
+            self.data.remove(&[names::SOCKET, names::GATEWAY_PID]);
+        }
     }
 }
 
@@ -181,6 +186,46 @@ mod tests {
         assert!(Doors::handed_over(vec![unix("b")]).unwrap().tcp.is_none());
         assert!(Doors::handed_over(vec![tcp()]).is_none(), "the command line needs its socket");
         assert!(Doors::handed_over(vec![OwnedFd::from(File::open("/dev/null").unwrap())]).is_none());
+    }
+
+    #[test]
+    fn who_closes_leaves_the_socket_of_a_gateway_that_came_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let there = || [names::SOCKET, names::GATEWAY_PID].map(|name| folder.path().join(name).exists());
+        let put = || {
+            [names::SOCKET, names::GATEWAY_PID].map(|name| fs::write(folder.path().join(name), "").unwrap())
+        };
+        let data = DataDir::open(folder.path()).unwrap();
+        put();
+        let gateway = data.lock(names::GATEWAY_LOCK, Purpose::Serve).unwrap();
+        Entrance::adopt(folder.path()).unwrap().close();
+        assert_eq!(there(), [true; 2]);
+        drop(gateway);
+        Entrance::adopt(folder.path()).unwrap().close();
+        assert_eq!(there(), [false; 2]);
+    }
+
+    #[test]
+    fn a_lock_says_what_it_is_held_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = DataDir::open(folder.path()).unwrap();
+        let taken = |purpose| data.lock(names::GATEWAY_LOCK, purpose);
+        for (purpose, said) in
+            [(Purpose::Restore, "a restore is under way"), (Purpose::Backup, "a backup is being taken")]
+        {
+            let held = taken(purpose).unwrap();
+            let refused =
+                Entrance::open(&Options { data_dir: folder.path().to_owned(), ..Options::default() });
+            // Where no shim lies beside this test, that is said first.
+            let by = match refused {
+                Err(GatewayError::NoShim { .. }) => taken(Purpose::Serve).err(),
+                other => other.err(),
+            };
+            assert!(matches!(by, Some(GatewayError::InUse { by, .. }) if by == said), "{purpose:?}");
+            drop(held);
+        }
+        let _gateway = taken(Purpose::Serve).unwrap();
+        assert!(matches!(taken(Purpose::Restore), Err(GatewayError::AlreadyRunning { .. })));
     }
 
     #[test]

@@ -83,6 +83,14 @@ pub enum GatewayError {
         /// The data directory.
         path: PathBuf,
     },
+    /// Somebody else works on the data directory, and will be done with it.
+    #[error("{by} on {}; try again when it is done", path.display())]
+    InUse {
+        /// What is being done.
+        by: &'static str,
+        /// The data directory.
+        path: PathBuf,
+    },
     /// The configuration is not valid.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -153,6 +161,8 @@ pub enum ErrorKind {
         /// Its process, if it says.
         pid: Option<u32>,
     },
+    /// Refused for now: the data directory is somebody's who will be done with it.
+    InUse,
     /// Whoever called has to change something.
     Config,
     /// Something that should not be: it may be different the next time, or be what stands in the store.
@@ -183,6 +193,7 @@ impl GatewayError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::AlreadyRunning { pid, .. } => ErrorKind::AlreadyRunning { pid: *pid },
+            Self::InUse { .. } => ErrorKind::InUse,
             Self::Config(_) => ErrorKind::Config,
             Self::TakeOver(_) => ErrorKind::Crash,
             Self::DataDir { .. }

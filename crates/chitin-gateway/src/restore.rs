@@ -22,7 +22,7 @@ use chitin_core::Limits;
 use chitin_store::{StoreError, StoreOptions, adopt};
 
 use crate::clock::{self, Clock};
-use crate::data_dir::{DataDir, names};
+use crate::data_dir::{DataDir, Purpose, names};
 use crate::spool::Spool;
 use crate::{GatewayError, chance};
 
@@ -90,7 +90,7 @@ pub enum RestoreError {
 /// See [`RestoreError`].
 pub fn restore(data_dir: &Path, backup: &Path, end_running: bool) -> Result<Restored, RestoreError> {
     let data = DataDir::open(data_dir)?;
-    let _lock = data.lock(names::GATEWAY_LOCK)?;
+    let _lock = data.lock(names::GATEWAY_LOCK, Purpose::Restore)?;
     data.furnish()?;
     let clock = Clock::new().map_err(|source| GatewayError::System { step: "read the boot id", source })?;
     // First that it can be done, then what cannot be taken back.

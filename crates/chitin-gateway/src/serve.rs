@@ -26,7 +26,7 @@ use tokio::sync::watch;
 
 use crate::backup;
 use crate::clock::Clock;
-use crate::data_dir::{DataDir, names};
+use crate::data_dir::{DataDir, Purpose, names};
 use crate::effects::World;
 use crate::engine::{self, Checkpoints, Engine, chain};
 use crate::entrance::Doors;
@@ -60,7 +60,7 @@ pub fn run(
     let config = entrance::configuration(&options)?;
     let shim_binary = entrance::find_shim()?;
     let data = DataDir::open(&options.data_dir)?;
-    let _lock = data.lock(names::GATEWAY_LOCK)?;
+    let _lock = data.lock(names::GATEWAY_LOCK, Purpose::Serve)?;
     data.furnish()?;
     logs::start(&data.join(names::LOG)).map_err(system("open the log"))?;
     let handed_over = inherited.take_doors().filter(|_| !chitin_failpoints::planted!("own-sockets"));

@@ -10,16 +10,21 @@
 
 use std::fs::File;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use chitin_core::{AttemptNo, KeptLogs, TaskId, TaskState};
 use rusqlite::backup::{Backup, StepResult};
-use rusqlite::{Connection, OpenFlags, TransactionBehavior, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, params};
 
 use crate::error::sql;
 use crate::open::{self, Role, StoreOptions, opening};
 use crate::write::all;
 use crate::{StoreError, codes, migrate};
 
+/// Between two looks whether to go on while the copy is checked.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Pages between two looks whether to go on: a megabyte.
 const PAGES_A_STEP: i32 = 256;
 
@@ -45,8 +50,8 @@ pub struct Copied {
     pub logs_in_files: u64,
 }
 
-/// Copies the database into `draft`, an empty file, and checks the copy. `go_on` is asked after every megabyte; `None`:
-/// it said no, and the draft is worth nothing.
+/// Copies the database into `draft`, an empty file, and checks the copy. `go_on` is asked after every megabyte, and again
+/// and again while the copy is checked; `None`: it said no, and the draft is worth nothing.
 ///
 /// The copy is one snapshot. Until it is done the write-ahead log cannot be begun anew: whoever calls looks at its size.
 ///
@@ -56,7 +61,7 @@ pub fn copy(
     database: &Path,
     draft: &Path,
     options: &StoreOptions,
-    go_on: &mut dyn FnMut() -> bool,
+    go_on: &mut (dyn FnMut() -> bool + Send),
 ) -> Result<Option<Copied>, StoreError> {
     const STEP: &str = "back up";
     let source = open::connect(database, options, Role::Reader)?;
@@ -82,8 +87,39 @@ pub fn copy(
     let opened = File::open(draft).map_err(file)?;
     opened.sync_all().map_err(file)?;
     let bytes = opened.metadata().map_err(file)?.len();
-    check(&immutable(draft)?, database, "PRAGMA quick_check(1)")?;
-    Ok(Some(Copied { bytes, tasks, logs_in_files }))
+    let is_checked = check_unless_stopped(&immutable(draft)?, database, go_on)?;
+    Ok(is_checked.then_some(Copied { bytes, tasks, logs_in_files }))
+}
+
+/// Checks a copy, which takes as long as reading it, and gives that up as soon as `go_on` says no: false.
+fn check_unless_stopped(
+    conn: &Connection,
+    database: &Path,
+    go_on: &mut (dyn FnMut() -> bool + Send),
+) -> Result<bool, StoreError> {
+    if !go_on() {
+        return Ok(false);
+    }
+    let (handle, done) = (conn.get_interrupt_handle(), AtomicBool::new(false));
+    thread::scope(|scope| {
+        let watch = scope.spawn(|| {
+            while !done.load(Ordering::Acquire) {
+                if !go_on() {
+                    // Again and again: what has not begun yet is not interrupted.
+                    handle.interrupt();
+                }
+                thread::park_timeout(LOOK_EVERY);
+            }
+        });
+        let checked = check(conn, database, "PRAGMA quick_check(1)");
+        done.store(true, Ordering::Release);
+        watch.thread().unpark();
+        _ = watch.join();
+        match checked {
+            Err(error) if was_interrupted(&error) => Ok(false),
+            other => other.map(|()| true),
+        }
+    })
 }
 
 /// A connection to a file that is nothing yet: it is synced once, at the end, and thrown away if that is not reached.
@@ -129,6 +165,11 @@ fn check(conn: &Connection, path: &Path, pragma: &str) -> Result<(), StoreError>
         return Ok(());
     }
     Err(StoreError::Damaged { path: path.to_owned(), detail: finding.replace('\n', " ") })
+}
+
+fn was_interrupted(error: &StoreError) -> bool {
+    let StoreError::Open { source, .. } = error else { return false };
+    source.sqlite_error_code() == Some(ErrorCode::OperationInterrupted)
 }
 
 /// What became a store.

@@ -174,6 +174,31 @@ fn what_ran_when_the_backup_was_taken_is_lost_and_run_again_and_nothing_of_the_o
 }
 
 #[test]
+fn a_start_while_somebody_works_on_the_store_is_refused_for_now_and_says_who() {
+    let mut gateway = Gateway::prepare();
+    fs::create_dir(&gateway.data).unwrap();
+    let lock = gateway.data.join("gateway.lock");
+    for (text, said) in
+        [("restore\n", "a restore is under way on "), ("backup \n", "a backup is being taken on ")]
+    {
+        fs::write(&lock, text).unwrap();
+        let held = fs::File::open(&lock).unwrap();
+        held.lock().unwrap();
+        for command in [&["up"][..], &["up", "--detach"], &["gateway"], &["restore", "backup"]] {
+            let refused = gateway.cli(command).with(75);
+            assert!(
+                refused.err.contains(said) && refused.err.contains("try again"),
+                "{command:?}: {refused:?}"
+            );
+        }
+    }
+    // Killed, whoever it was is no reason any more.
+    gateway.up();
+    let again = gateway.cli(&["up"]).with(0);
+    assert!(again.err.starts_with("chitin: already running (pid "), "{again:?}");
+}
+
+#[test]
 fn a_backup_is_refused_where_it_would_do_harm() {
     let gateway = Gateway::start();
     gateway.submit(&["true"]);

@@ -91,6 +91,47 @@ fn symlink(to: &Path, at: &Path) {
 }
 
 #[test]
+fn without_links_what_came_in_between_is_not_replaced() {
+    let place = place();
+    let target = place.elsewhere.join("one");
+    let draft = || Draft::make(place.elsewhere.join("draft")).unwrap();
+    fs::write(&target, "somebody's").unwrap();
+    let refused = name_without_links(&draft().0, &target);
+    assert!(matches!(refused, Err(BackupError::Exists { .. })), "{refused:?}");
+    assert_eq!(fs::read(&target).unwrap(), b"somebody's");
+    fs::remove_file(&target).unwrap();
+    name_without_links(&draft().0, &target).unwrap();
+    assert_eq!(fs::read(&target).unwrap(), b"");
+}
+
+#[test]
+fn what_is_stopped_while_it_is_checked_leaves_nothing() {
+    let place = place();
+    let (database, target) = (place.source.data_dir.join(names::DATABASE), place.elsewhere.join("one"));
+    let mut writer = Writer::open(&database, &StoreOptions::new([1; 16], &Limits::default())).unwrap();
+    assert!(matches!(writer.set_meta("filler", &vec![7; 40_000_000]), chitin_store::Commit::Ok));
+    drop(writer);
+    let (draft, whole) = (place.elsewhere.join(".one.chitin-draft"), fs::metadata(&database).unwrap().len());
+    assert!(whole > 40_000_000);
+    // The first question is asked before the check; a check may be faster than the second one.
+    for tries in 1..=100 {
+        let mut asked = 0;
+        let stopped = take(&place.source, &target, true, &mut || {
+            asked += u32::from(fs::metadata(&draft).is_ok_and(|found| found.len() >= whole));
+            (asked > 1).then_some(Stop::Stopping)
+        });
+        match stopped {
+            Err(BackupError::Stopped(Stop::Stopping)) => {
+                assert!(place.files().iter().all(|name| name == "one"), "{:?}", place.files());
+                return;
+            }
+            other => println!("try {tries}: {other:?}"),
+        }
+    }
+    panic!("a check is never interrupted");
+}
+
+#[test]
 fn what_is_stopped_leaves_nothing() {
     let place = place();
     let target = place.elsewhere.join("one");

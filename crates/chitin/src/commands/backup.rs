@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use chitin_gateway::BackupError;
+use chitin_gateway::{BackupError, GatewayError};
 use serde_json::{Value, json};
 
 use crate::cli::Globals;
 use crate::client::{CallError, Client, LOOK, Request};
+use crate::exit;
 use crate::failure::Failure;
 use crate::failure::chain;
 use crate::out;
@@ -85,6 +86,7 @@ fn here(data_dir: &DataDir, file: &Path, force: bool) -> Result<Taken, Failure> 
             BackupError::Exists { .. } | BackupError::Target { .. } | BackupError::File { .. } => {
                 Failure::usage(message)
             }
+            BackupError::DataDir(GatewayError::InUse { .. }) => Failure::new(exit::REFUSED, message),
             _ => Failure::other(message),
         }
     })?;

@@ -61,6 +61,7 @@ pub(crate) fn refusal(error: &chitin_gateway::GatewayError) -> Result<u8, Failur
             out::remark(&already_running(pid));
             Ok(0)
         }
+        chitin_gateway::ErrorKind::InUse => Err(Failure::new(exit::REFUSED, chain(error))),
         chitin_gateway::ErrorKind::Config => Err(Failure::new(exit::USAGE, chain(error))),
         chitin_gateway::ErrorKind::Crash => Err(Failure::new(exit::CRASHED, chain(error))),
         chitin_gateway::ErrorKind::Other => Err(Failure::other(chain(error))),

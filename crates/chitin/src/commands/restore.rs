@@ -41,6 +41,7 @@ pub(crate) fn restore(restore: &Restore, globals: &Globals) -> Result<u8, Failur
             RestoreError::DataDir(GatewayError::AlreadyRunning { .. }) => {
                 failure.hint(format!("stop it first: {}", globals.hint("down")))
             }
+            RestoreError::DataDir(GatewayError::InUse { .. }) => Failure { exit: exit::REFUSED, ..failure },
             _ => failure,
         }
     })?;
