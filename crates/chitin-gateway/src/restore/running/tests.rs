@@ -25,7 +25,7 @@ fn place() -> Place {
 
 /// A claim of a shim, which lives as long as the file is open.
 fn claimed(folder: &Path, token: &str, is_void: bool) -> File {
-    let shim = (!is_void).then(|| ClaimedBy { pid: 1, start_ticks: 1, isolation: Isolation::Rlimit });
+    let shim = (!is_void).then_some(ClaimedBy { pid: 1, start_ticks: 1, isolation: Isolation::Rlimit });
     let claim = Claim { v: PROTOCOL_VERSION, token: token.to_owned(), boot_id: BOOT.to_owned(), shim };
     let path = folder.join(names::claim(token));
     fs::write(&path, serde_json::to_vec(&claim).unwrap()).unwrap();
