@@ -7,6 +7,7 @@
 //! The way of a task, in seven verbs: submit → admit → enqueue → lease → run → settle → publish. [`Core::step`] is
 //! where they meet.
 
+mod breaker;
 mod core;
 mod events;
 mod fair;
@@ -27,6 +28,7 @@ mod verbs;
 #[cfg(any(test, feature = "model"))]
 pub mod model;
 
+pub use crate::breaker::{Breaker, BreakerPolicy, BreakerView, Called, Change, Ticket};
 pub use crate::core::{CommitOutcome, Core, Dispatch, Figures};
 pub use events::{EventName, EventRow};
 pub use fair::AGING_STEP;
