@@ -259,6 +259,14 @@ pub enum Output {
         /// Log files stay.
         keep_logs: bool,
     },
+    /// Offer the result of the attempt that was just settled to the cache.
+    /// Lost: a read finds it in the store, and offers it again.
+    Publish {
+        /// Whose.
+        attempt: AttemptKey,
+        /// The round it ends.
+        round: u32,
+    },
     /// Remove all files of a deleted task.
     /// Lost: the sweep removes folders that belong to no task.
     RemoveFiles {

@@ -155,6 +155,28 @@ limits! {
         "Read-only database connections.";
     busy_timeout_ms: "milliseconds", 5_000 in 0..=60_000, "R4.4",
         "How long a busy database is waited for.";
+    cache_memory_bytes: "bytes", 50_000_000 in 0..=10_000_000_000, "R4.1",
+        "Results kept in memory where no Redis is. They save little, and are a tenth of what the gateway may use; 0: none.";
+    cache_value_bytes: "bytes", 1_000_000 in 0..=100_000_000, "R4.1",
+        "A larger result is not cached: it would push many small ones out, and streams from the disk as fast as it is taken.";
+    cache_fill_bytes: "bytes", 10_000_000 in 0..=1_000_000_000, "R1.3",
+        "Results on their way into the cache; what more there is, is dropped, and costs a look at the database later.";
+    cache_loan_bytes: "bytes", 25_000_000 in 0..=1_000_000_000, "R1.3",
+        "Cached results that slow readers hold though each is over 128 KiB; what more there is, streams from the disk.";
+    cache_ttl_s: "seconds", 86_400 in 1..=2_592_000, "R4.1",
+        "How long a result is kept in the cache.";
+    cache_read_ms: "milliseconds", 50 in 1..=1_000, "R4.2",
+        "How long a read waits for Redis before it takes the bytes from SQLite, which is faster than that.";
+    cache_timeout_ms: "milliseconds", 1_000 in 10..=60_000, "R4.1",
+        "For a connection to Redis, and for each of its answers, where nobody waits for it.";
+    cache_tries: "tries", 3 in 1..=10, "R4.1",
+        "To put one result into Redis.";
+    cache_connections: "connections", 8 in 1..=256, "R0.4",
+        "To Redis, for reads; one more fills it. Each carries one request at a time.";
+    breaker_failures: "failures", 5 in 1..=1_000, "R1.4",
+        "In a row, until a dependency is not asked any more. Fewer open for a hiccup.";
+    breaker_probe_s: "seconds", 60 in 1..=86_400, "R1.4",
+        "From opening, or a failed probe, until a dependency is probed.";
     wal_restart_bytes: "bytes", 16_000_000 in 1_000_000..=1_000_000_000, "R0.4",
         "The write-ahead log is worked off in the background and begun anew above this size.";
     wal_cap_bytes: "bytes", 256_000_000 in 4_000_000..=10_000_000_000, "R0.4",

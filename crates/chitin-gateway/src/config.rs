@@ -7,6 +7,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use chitin_cache::Server;
 use chitin_core::{Limits, LimitsError, bounds};
 
 /// Where the gateway listens if nobody says.
@@ -17,6 +18,8 @@ pub const DEFAULT_LISTEN: &str = "127.0.0.1:7411";
 pub struct Config {
     /// The TCP address; `None`: the Unix socket alone.
     pub listen: Option<SocketAddr>,
+    /// The Redis server that keeps results; `None`: this process's memory does.
+    pub redis: Option<Server>,
     /// All limits.
     pub limits: Limits,
 }
@@ -72,7 +75,7 @@ fn hint(nearest: Option<&str>) -> String {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { listen: DEFAULT_LISTEN.parse().ok(), limits: Limits::default() }
+        Self { listen: DEFAULT_LISTEN.parse().ok(), redis: None, limits: Limits::default() }
     }
 }
 
@@ -106,7 +109,7 @@ pub fn load(path: Option<&Path>, data_dir: &Path) -> Result<Config, ConfigError>
 pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
     let table: toml::Table = text.parse().map_err(|error: toml::de::Error| ConfigError::Syntax {
         path: path.to_owned(),
-        detail: error.to_string().trim_end().to_owned(),
+        detail: syntax(text, &error),
     })?;
     let mut config = Config::default();
     for (key, value) in &table {
@@ -117,10 +120,12 @@ pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
                     detail: format!("`listen` {detail}"),
                 })?;
             }
+            ("cache", toml::Value::Table(cache)) => set_cache(&mut config, cache, path)?,
             ("limits", toml::Value::Table(limits)) => set_limits(&mut config.limits, limits, path)?,
             ("listen", other) => return Err(wrong_type(path, "listen", "a string", other)),
+            ("cache", other) => return Err(wrong_type(path, "cache", "a table", other)),
             ("limits", other) => return Err(wrong_type(path, "limits", "a table", other)),
-            (unknown, _) => return Err(unknown_key(path, unknown, &["listen", "limits"], "")),
+            (unknown, _) => return Err(unknown_key(path, unknown, &["listen", "cache", "limits"], "")),
         }
     }
     Ok(config)
@@ -147,6 +152,33 @@ pub fn parse_listen(text: &str) -> Result<Option<SocketAddr>, String> {
         ));
     }
     Ok(Some(address))
+}
+
+/// What is wrong, and the line where; but a line that may hold a password is only counted.
+fn syntax(text: &str, error: &toml::de::Error) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    let line = before.matches('\n').count();
+    if text.lines().nth(line).is_some_and(|line| line.contains("://") || line.contains('@')) {
+        return format!("line {}: {}", line + 1, error.message());
+    }
+    error.to_string().trim_end().to_owned()
+}
+
+fn set_cache(config: &mut Config, table: &toml::Table, path: &Path) -> Result<(), ConfigError> {
+    for (key, value) in table {
+        match (key.as_str(), value) {
+            ("redis", toml::Value::String(url)) => {
+                let server = Server::parse(url).map_err(|error| ConfigError::Value {
+                    path: path.to_owned(),
+                    detail: format!("`cache.redis` {error}"),
+                })?;
+                config.redis = Some(server);
+            }
+            ("redis", other) => return Err(wrong_type(path, "cache.redis", "a string", other)),
+            (unknown, _) => return Err(unknown_key(path, unknown, &["redis"], "cache.")),
+        }
+    }
+    Ok(())
 }
 
 fn set_limits(limits: &mut Limits, table: &toml::Table, path: &Path) -> Result<(), ConfigError> {
@@ -192,11 +224,14 @@ fn unknown_key(path: &Path, key: &str, known: &[&str], prefix: &str) -> ConfigEr
 }
 
 impl fmt::Display for Config {
-    /// The configuration in force, as TOML, every limit with its unit.
+    /// The configuration in force, as TOML, every limit with its unit. A password is shown as `***`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.listen {
             Some(address) => writeln!(f, "listen = \"{address}\"")?,
             None => writeln!(f, "listen = \"none\"")?,
+        }
+        if let Some(server) = &self.redis {
+            writeln!(f, "\n[cache]\nredis = \"{server}\"")?;
         }
         writeln!(f, "\n[limits]")?;
         self.limits
@@ -237,6 +272,31 @@ mod tests {
             "the configuration c.toml: `listen` is \"0.0.0.0:1\", which other machines can reach: that needs TLS, which is not supported yet; use a loopback address"
         );
         assert!(error("listen = ").starts_with("the configuration c.toml is not valid TOML: "));
+        assert_eq!(
+            error("[cache]\nredi = 'x'"),
+            "the configuration c.toml has an unknown key `cache.redi`; did you mean `cache.redis`?"
+        );
+        assert_eq!(
+            error("cache = 'redis://localhost'"),
+            "the configuration c.toml: `cache` is a string; a table is needed"
+        );
+    }
+
+    #[test]
+    fn no_password_is_ever_repeated() {
+        for text in [
+            "[cache]\nredis = \"redis://:s3cret@localhost",
+            "[cache]\nredis = redis://:s3cret@localhost",
+            "[cache]\nredis = 'rediss://:s3cret@localhost'",
+            "[cache]\nredis = 'http://:s3cret@localhost'",
+            "[cache]\nredis = ['redis://:s3cret@localhost']",
+        ] {
+            let error = error(text);
+            assert!(!error.contains("s3cret"), "{error}");
+        }
+        let config = parse("[cache]\nredis = 'redis://me:s3cret@localhost'", Path::new("c.toml")).unwrap();
+        assert!(!format!("{config:?} {config}").contains("s3cret"));
+        assert!(config.to_string().contains("\n[cache]\nredis = \"redis://me:***@localhost:6379/0\"\n"));
     }
 
     #[test]

@@ -4,6 +4,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use bytes::Bytes;
+use chitin_cache::{Cache, Key};
 use chitin_core::Output;
 use chitin_failpoints::failpoint;
 
@@ -24,6 +26,7 @@ pub(crate) struct World {
     pub(crate) janitor: Janitor,
     pub(crate) waiters: Arc<Waiters>,
     pub(crate) events: Arc<Events>,
+    pub(crate) cache: Arc<Cache>,
 }
 
 impl World {
@@ -63,6 +66,15 @@ impl World {
                         attempt: attempt.attempt,
                         keep_logs,
                     });
+                }
+                Output::Publish { attempt, round } => {
+                    failpoint!("effect.publish");
+                    // The bytes came with the report, which is done with them.
+                    let result = waiting.iter_mut().find_map(|command| command.take_result(attempt));
+                    if let Some(result) = result {
+                        let key = Key { task: attempt.id, round };
+                        self.cache.offer(key, result.sha256, Bytes::from(result.body));
+                    }
                 }
                 Output::RemoveFiles { id } => self.janitor.remove(Removal::Task { id }),
                 Output::Changed { id, state: _ } => {

@@ -22,7 +22,9 @@ use std::task::{Context, Poll};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use chitin_core::{Answer, CommandId, Core, Dispatch, Figures, Input, Limits, Output, Pace};
+use chitin_core::{
+    Answer, AttemptKey, CommandId, Core, Dispatch, Figures, Input, Limits, Output, Pace, StoredResult,
+};
 use chitin_store::{Ballast, StoreError, Writer};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -94,6 +96,14 @@ impl Future for Pending {
 impl Command {
     pub(crate) fn id(&self) -> CommandId {
         self.to
+    }
+
+    /// The result that it reported for this attempt, once.
+    pub(crate) fn take_result(&mut self, of: AttemptKey) -> Option<StoredResult> {
+        match &mut self.input {
+            Input::ShimReport { attempt, produced, .. } if *attempt == of => produced.result.take(),
+            _ => None,
+        }
     }
 
     /// Answers it. Whoever asked may be gone; the commit stands.

@@ -10,6 +10,7 @@ mod connections;
 mod control;
 mod events;
 mod guard;
+mod held;
 mod line;
 mod logs;
 mod lookup;
@@ -30,6 +31,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::{get, post};
+use chitin_cache::Cache;
 use chitin_core::Limits;
 use tokio::sync::Semaphore;
 
@@ -52,6 +54,7 @@ pub(crate) use serve::Listeners;
 pub(crate) struct Face {
     pub(crate) engine: Engine,
     pub(crate) readers: Readers,
+    pub(crate) cache: Arc<Cache>,
     pub(crate) waiters: Arc<Waiters>,
     pub(crate) hub: Arc<Hub>,
     pub(crate) spool: Spool,

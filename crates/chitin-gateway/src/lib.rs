@@ -14,6 +14,7 @@
 
 mod backup;
 pub mod bench;
+mod cache;
 mod chance;
 mod clock;
 pub mod config;
@@ -41,6 +42,7 @@ use std::path::{Path, PathBuf};
 use chitin_store::{StoreError, Verdict};
 
 pub use backup::{Backup, BackupError, Known, Stop, backup};
+pub use cache::reach_redis;
 pub use config::{Config, ConfigError};
 pub use engine::chain;
 pub use entrance::{Entrance, own_program};

@@ -39,7 +39,7 @@ use crate::stop::{Mode, Stop};
 use crate::supervised::{self, Inherited, Successor, Supervised};
 use crate::tasks::{TaskKind, Tasks};
 use crate::waiters::Waiters;
-use crate::{Config, GatewayError, Options, Ready, chance, entrance, logs};
+use crate::{Config, GatewayError, Options, Ready, cache, chance, entrance, logs};
 use stopping::{Signals, wait_for_stop};
 
 /// Answers under way when the gateway stops get this long.
@@ -148,7 +148,8 @@ impl Life {
             }
             other => other?,
         };
-        let instance: String = writer.store_id().iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+        let store_id = writer.store_id();
+        let instance: String = store_id.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
         let tokens = admit_token(&mut writer, data)?;
         if let Err(error) = ballast.ensure() {
             tracing::warn!(error = %chain(&error), "there is no room for the ballast");
@@ -176,6 +177,7 @@ impl Life {
         let jobs = Arc::new(Jobs::default());
         let waiters = Arc::new(Waiters::default());
         let events = Arc::new(Events::default());
+        let cache = cache::begin(store_id, config.redis, &limits, &tasks, &events);
         let janitor = Janitor::spawn(spool.clone()).map_err(system("start the janitor"))?;
         let world = World {
             hub: Arc::clone(&hub),
@@ -183,10 +185,12 @@ impl Life {
             janitor,
             waiters: Arc::clone(&waiters),
             events: Arc::clone(&events),
+            cache: Arc::clone(&cache),
         };
         let face = Arc::new(Face {
             engine: engine.clone(),
             readers: readers.clone(),
+            cache,
             waiters,
             hub: Arc::clone(&hub),
             spool: spool.clone(),

@@ -22,6 +22,8 @@ pub(crate) enum TaskKind {
     Stream,
     /// Listens to one shim; ends with it, or is dropped with the gateway: the shim goes on.
     Attempt,
+    /// Fills the cache; ends with the gateway.
+    Cache,
     /// Housekeeping; ends with the gateway.
     Upkeep,
 }

@@ -87,10 +87,10 @@ fn a_task_is_shown_with_all_that_belongs_to_it() {
     assert_eq!(detail.payload_command, full_payload().command);
     assert_eq!(detail.queue, "gpu");
     assert_eq!(detail.attempts, [ended_attempt(1, 1), attempt(1, 2)]);
-    let content_type = result(b"").content_type;
+    let chitin_core::StoredResult { content_type, sha256, .. } = result(b"12345");
     assert_eq!(
         detail.result,
-        Some(ResultMeta { content_type, bytes: 5, truncated: true, attempt: AttemptNo(2) })
+        Some(ResultMeta { content_type, bytes: 5, sha256, truncated: true, attempt: AttemptNo(2) })
     );
 
     let other = store.reader.task_by_id(id(2)).unwrap().unwrap();
@@ -118,7 +118,8 @@ fn payload_result_and_logs_come_back_byte_for_byte() {
     assert_eq!(store.reader.result(id(3)).unwrap(), None);
     let meta = store.reader.result_meta(id(1)).unwrap().unwrap();
     let of = meta.result.unwrap();
-    assert_eq!((meta.seq, meta.state, of.bytes, of.attempt), (Seq(1), TaskState::Queued, 6, AttemptNo(2)));
+    assert_eq!((meta.seq, meta.state, meta.round), (Seq(1), TaskState::Queued, 1));
+    assert_eq!((of.bytes, of.sha256, of.attempt), (6, result(b"second").sha256, AttemptNo(2)));
     assert_eq!(store.reader.result_meta(id(2)).unwrap().unwrap().result, None);
     assert_eq!(store.reader.result_meta(id(3)).unwrap(), None);
     assert_eq!(store.reader.output(Seq(1), AttemptNo(1)).unwrap(), Some(output()));

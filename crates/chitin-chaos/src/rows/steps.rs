@@ -17,7 +17,7 @@ pub(super) const VERBS: Row = Row {
     name: "2",
     fault: "kill -9 of the gateway at each step of the seven verbs",
     needs: &[],
-    few: 22,
+    few: 23,
     session: each_step,
 };
 
@@ -57,6 +57,7 @@ const STEPS: &[(&str, Lead)] = &[
     ("effect.start", Lead::Work),
     ("effect.changed", Lead::Work),
     ("effect.settled", Lead::Work),
+    ("effect.publish", Lead::Work),
     ("effect.end", Lead::Cancel),
     ("effect.recover", Lead::Restart),
     ("start.before", Lead::Work),

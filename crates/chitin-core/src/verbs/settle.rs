@@ -88,11 +88,13 @@ impl Core {
             row.keeps(stdout + output.stderr.len() + output.interleave.len());
         }
         row.keeps(usize::try_from(produced.log_bytes_in_files).unwrap_or(usize::MAX));
+        let mut published = None;
         if verdict.event == Event::Succeeded
             && let Some(result) = &produced.result
         {
             tx.put_result(row.seq, row.round, lease.attempt, result)?;
             row.keeps(result.body.len());
+            published = Some(row.round);
         }
         if end.started_at_ms.is_some() {
             row.started_at_ms = end.started_at_ms;
@@ -104,6 +106,9 @@ impl Core {
         }
         self.transition(now, &mut row, verdict.event, tx)?;
         self.out(Output::Settled { attempt, keep_logs });
+        if let Some(round) = published {
+            self.out(Output::Publish { attempt, round });
+        }
         Ok(())
     }
 

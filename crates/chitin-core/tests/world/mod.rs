@@ -371,7 +371,7 @@ impl World {
                     assert!(!self.shims.iter().any(runs), "a running shim was told to go");
                     self.shims.retain(|shim| shim.key != attempt);
                 }
-                Output::RemoveFiles { .. } | Output::Changed { .. } => {}
+                Output::RemoveFiles { .. } | Output::Changed { .. } | Output::Publish { .. } => {}
             }
         }
     }

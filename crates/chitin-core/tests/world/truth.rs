@@ -81,6 +81,10 @@ impl Truth {
                 let gone = store.task(attempt.id).is_none();
                 assert!(gone || stored(attempt).is_some_and(|row| row.outcome.is_some()), "not settled");
             }
+            Output::Publish { attempt, round } => {
+                let task = store.task(attempt.id);
+                assert!(task.is_none_or(|row| row.state == TaskState::Succeeded && row.round == *round));
+            }
             Output::RemoveFiles { id } => assert!(store.task(*id).is_none(), "it is still there"),
             Output::Reply { .. } | Output::Changed { .. } => {}
         }

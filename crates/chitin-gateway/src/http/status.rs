@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use axum::extract::State;
 use axum::http::StatusCode;
+use chitin_cache::{CacheStatus, Counts};
 use chitin_proto::http::{Code, Layers, StatusView};
 use serde_json::json;
 
@@ -87,7 +88,7 @@ pub(crate) async fn status(State(face): State<Shared>) -> Answered {
                 "kept_bytes": figures.kept_bytes,
                 "kept_bytes_limit": limits.retention_bytes,
             }),
-            cache: json!({ "state": "none" }),
+            cache: cache(&face.cache.status()),
             monitor: json!({ "state": "none" }),
         },
         shedding: full
@@ -98,4 +99,48 @@ pub(crate) async fn status(State(face): State<Shared>) -> Answered {
     };
     let text = serde_json::to_string(&view).map_err(|_| Oops::internal("a status that cannot be written"))?;
     Ok(answer(StatusCode::OK, text))
+}
+
+/// The cache: where it is, how full, and whether it is asked.
+fn cache(status: &CacheStatus) -> serde_json::Value {
+    let (mut view, counts) = match status {
+        CacheStatus::Memory { entries, bytes, most_bytes, counts } => (
+            json!({
+                "state": if *most_bytes == 0 { "off" } else { "ok" },
+                "kind": "memory",
+                "entries": entries,
+                "bytes": bytes,
+                "bytes_limit": most_bytes,
+            }),
+            counts,
+        ),
+        CacheStatus::Redis { server, breaker, reason, counts } => (
+            json!({
+                "state": if breaker.state == "closed" { "ok" } else { "degraded" },
+                "kind": "redis",
+                "server": server,
+                "breaker": breaker.state,
+                "reason": reason,
+                "failures": breaker.failures,
+                "next_probe_s": breaker.next_probe_ms.map(time::seconds),
+                "opened": breaker.opened,
+                "refused": breaker.refused,
+            }),
+            counts,
+        ),
+    };
+    let Counts { hits, misses, rejected, fills, fills_dropped, fills_failed } = *counts;
+    if let Some(view) = view.as_object_mut() {
+        for (name, count) in [
+            ("hits", hits),
+            ("misses", misses),
+            ("rejected", rejected),
+            ("fills", fills),
+            ("fills_dropped", fills_dropped),
+            ("fills_failed", fills_failed),
+        ] {
+            view.insert(name.to_owned(), count.into());
+        }
+    }
+    view
 }

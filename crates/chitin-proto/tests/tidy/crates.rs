@@ -12,8 +12,12 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
     ("chitin-proto", &[]),
     ("chitin-failpoints", &[]),
     ("chitin-store", &["chitin-core", "chitin-failpoints"]),
+    ("chitin-cache", &["chitin-core"]),
     ("chitin-shim", &["chitin-failpoints", "chitin-proto"]),
-    ("chitin-gateway", &["chitin-core", "chitin-failpoints", "chitin-proto", "chitin-shim", "chitin-store"]),
+    (
+        "chitin-gateway",
+        &["chitin-cache", "chitin-core", "chitin-failpoints", "chitin-proto", "chitin-shim", "chitin-store"],
+    ),
     ("chitin", &["chitin-gateway", "chitin-proto", "chitin-shim"]),
     ("chitin-chaos", &["chitin-store"]),
     ("chitin-sim", &["chitin-core", "chitin-proto", "chitin-shim", "chitin-store"]),

@@ -44,6 +44,11 @@ impl Checker for Visible {
                 let ended = stored(attempt).is_some_and(|row| row.outcome.is_some());
                 ensure(deleted(attempt) || ended, || format!("not settled: {attempt:?}"))
             }
+            Output::Publish { attempt, round } => {
+                let result = scene.view.results.get(&(attempt.seq, *round));
+                let is_there = result.is_some_and(|(of, _)| *of == attempt.attempt);
+                ensure(deleted(attempt) || is_there, || format!("published, not stored: {attempt:?}"))
+            }
             Output::RemoveFiles { id } => {
                 ensure(scene.view.task(*id).is_none(), || format!("{id} is still there"))
             }

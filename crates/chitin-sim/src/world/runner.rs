@@ -60,7 +60,7 @@ impl World {
     pub(super) fn carry_out(&mut self, output: Output) {
         let life = self.life();
         match output {
-            Output::Reply { .. } | Output::Changed { .. } => {}
+            Output::Reply { .. } | Output::Changed { .. } | Output::Publish { .. } => {}
             Output::Start(order) => {
                 self.enter(order.attempt, false);
                 let at = self.wait_ms(15);

@@ -30,6 +30,8 @@ pub struct ResultMeta {
     pub content_type: String,
     /// Its length.
     pub bytes: u64,
+    /// Their SHA-256.
+    pub sha256: [u8; 32],
     /// There were more.
     pub truncated: bool,
     /// The attempt that left it.
@@ -41,7 +43,8 @@ const COMMAND: &str = "SELECT command FROM payload WHERE seq = ?1";
 const QUEUE: &str = "SELECT name FROM queue WHERE id = ?1";
 const ATTEMPTS: &str =
     concat!("SELECT ", attempt_columns!(), " FROM attempt WHERE seq = ?1 ORDER BY attempt");
-const RESULT: &str = "SELECT content_type, length(body), truncated, attempt FROM result WHERE seq = ?1";
+const RESULT: &str =
+    "SELECT content_type, length(body), sha256, truncated, attempt FROM result WHERE seq = ?1";
 
 impl Reader {
     /// A task by its id.
@@ -68,8 +71,9 @@ impl Reader {
                         Ok(ResultMeta {
                             content_type: found.get(0)?,
                             bytes: row::count(found, 1)?,
-                            truncated: found.get(2)?,
-                            attempt: AttemptNo(found.get(3)?),
+                            sha256: found.get(2)?,
+                            truncated: found.get(3)?,
+                            attempt: AttemptNo(found.get(4)?),
                         })
                     };
                     read().map_err(sql(STEP))

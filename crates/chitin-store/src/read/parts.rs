@@ -30,6 +30,8 @@ pub struct EndMeta {
     pub seq: Seq,
     /// Its state.
     pub state: TaskState,
+    /// Its round: with the task it names the result, for a cache.
+    pub round: u32,
     /// What its result is; `None` unless it succeeded.
     pub result: Option<ResultMeta>,
 }
@@ -59,7 +61,7 @@ pub struct Counts {
 const PAYLOAD: &str = "SELECT seq, command, env, cwd, stdin FROM payload WHERE seq = ?1";
 const RESULT: &str = "SELECT t.seq, t.state, t.round, r.content_type, r.sha256, r.truncated, r.body \
      FROM task AS t LEFT JOIN result AS r ON r.seq = t.seq AND r.round = t.round WHERE t.id = ?1";
-const RESULT_META: &str = "SELECT t.seq, t.state, r.content_type, length(r.body), r.truncated, r.attempt \
+const RESULT_META: &str = "SELECT t.seq, t.state, t.round, r.content_type, length(r.body), r.sha256, r.truncated, r.attempt \
      FROM task AS t LEFT JOIN result AS r ON r.seq = t.seq AND r.round = t.round WHERE t.id = ?1";
 const RESULT_BYTES: &str = "SELECT length(body) FROM result WHERE seq = ?1";
 const OUTPUT: &str = "SELECT seq, stdout, stderr, interleave FROM output WHERE seq = ?1 AND attempt = ?2";
@@ -119,16 +121,18 @@ impl Reader {
         one(&self.conn, RESULT_META, STEP, [id.0], |row| {
             let mut take = Taker::new(row, STEP)?;
             let (seq, state) = (take.seq(), take.take_as("task.state", codes::to_state)?);
+            let round = take.take()?;
             let result = match take.take::<Option<String>>()? {
                 None => None,
                 Some(content_type) => Some(ResultMeta {
                     content_type,
                     bytes: take.take::<i64>()?.unsigned_abs(),
+                    sha256: take.take()?,
                     truncated: take.take()?,
                     attempt: AttemptNo(take.take()?),
                 }),
             };
-            Ok(EndMeta { seq, state, result })
+            Ok(EndMeta { seq, state, round, result })
         })
     }
 

@@ -13,6 +13,7 @@
 )]
 
 pub(crate) mod http;
+pub(crate) mod redis;
 pub(crate) mod traces;
 
 use std::fs;

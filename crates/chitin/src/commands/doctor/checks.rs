@@ -126,6 +126,25 @@ pub(super) fn configuration(data_dir: &DataDir) -> Finding {
     }
 }
 
+/// The Redis server, if one is configured, is there and lets us in.
+pub(super) async fn cache(data_dir: &DataDir) -> Finding {
+    let path = paths::config(None).ok().flatten();
+    // What is wrong with the configuration is said by its own check.
+    let Ok(config) = chitin_gateway::config::load(path.as_deref(), data_dir.path()) else {
+        return Finding::ok("as configured, once the configuration is valid");
+    };
+    match chitin_gateway::reach_redis(&config).await {
+        None => Finding::ok("in the gateway's memory"),
+        Some((server, Err(error))) => Finding::warning(format!(
+            "{server}: {error}; results come from the database until it can be reached"
+        )),
+        Some((server, Ok(_))) if !server.is_local() => Finding::warning(format!(
+            "{server} answers, and results and password go there unencrypted: use a tunnel"
+        )),
+        Some((server, Ok(reached))) => Finding::ok(format!("{server} answers after {} ms", reached.ms)),
+    }
+}
+
 /// If one runs, it answers, and is of this version.
 pub(super) async fn gateway(data_dir: &DataDir) -> Finding {
     let lock = match data_dir.lock() {

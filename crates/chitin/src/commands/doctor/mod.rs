@@ -84,6 +84,7 @@ pub(crate) fn doctor(doctor: &Doctor, globals: &Globals) -> Result<u8, Failure> 
         ("token", checks::token(&data_dir)),
         ("shim", checks::shim()),
         ("configuration", checks::configuration(&data_dir)),
+        ("cache", runtime::block_on(async { Ok(checks::cache(&data_dir).await) })?),
         ("gateway", runtime::block_on(async { Ok(checks::gateway(&data_dir).await) })?),
     ];
     if doctor.json {
