@@ -12,6 +12,7 @@
 //! | clients that hand in work and remember every answer | `load` |
 //! | failpoints, set while processes run | `points`; the program that has them is built by [`Program`] |
 //! | disks that can be cut off and frozen | `disk` |
+//! | a Redis server, and a slow way to it | `redis` |
 //! | a whole machine that can be reset | `vm` |
 //! | bugs that the suite must find | [`planted`] |
 //!
@@ -31,6 +32,7 @@ pub mod planted;
 mod points;
 mod processes;
 mod program;
+mod redis;
 pub mod report;
 pub mod rows;
 pub mod run;

@@ -105,6 +105,13 @@ pub const BUGS: &[Bug] = &[
         trials: 12,
         is_quick: true,
     },
+    Bug {
+        name: "trust-cache",
+        what: "bytes from the cache are not compared with the digest in the store's row",
+        row: "26",
+        trials: 9,
+        is_quick: true,
+    },
     Bug { name: "no-log-cap", what: "the log has no cap", row: "16", trials: 1, is_quick: true },
     Bug { name: "no-lock", what: "locks are not taken: two gateways", row: "3", trials: 2, is_quick: false },
 ];

@@ -1,5 +1,6 @@
 //! The faults, a file for each kind. A row is run in sessions: each prepares a gateway, makes some trials and checks.
 
+mod cache;
 mod descriptors;
 mod disk;
 mod faulty;
@@ -48,6 +49,8 @@ pub(crate) enum Need {
     Compiler,
     /// Python, with SQLite.
     Python,
+    /// A Redis server.
+    Redis,
 }
 
 impl Need {
@@ -60,6 +63,7 @@ impl Need {
                 tried.as_ref().map(|error| format!("no disk can be mounted and cut off here: {error}"))
             }
             Self::Machine => vm::is_missing(),
+            Self::Redis => crate::redis::is_missing(),
             Self::Compiler => missing_program("cc"),
             Self::Python => missing_program("python3"),
         }
@@ -98,6 +102,7 @@ pub const ROWS: &[Row] = &[
     kills::FLOOD,
     forged::FORGED,
     time::CLOCK,
+    cache::REDIS,
 ];
 
 /// The row of this name.

@@ -12,7 +12,7 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
     ("chitin-proto", &[]),
     ("chitin-failpoints", &[]),
     ("chitin-store", &["chitin-core", "chitin-failpoints"]),
-    ("chitin-cache", &["chitin-core"]),
+    ("chitin-cache", &["chitin-core", "chitin-failpoints"]),
     ("chitin-shim", &["chitin-failpoints", "chitin-proto"]),
     (
         "chitin-gateway",
