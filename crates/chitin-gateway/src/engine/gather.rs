@@ -1,12 +1,21 @@
-//! What goes into one commit: everything that waits, and, while the disk sets the pace, those who are about to come.
+//! What goes into one commit: everything that waits, and those who are about to come.
 //!
-//! Intuition: while a commit is under way, the next batch gathers; so clients fall into two groups that take turns, and
-//! on a quick disk that keeps both processors busy. On a slow one it only doubles the waiting: whoever was just answered
-//! is back long before the disk is. So after a slow commit the writer holds the next one open until as many have come
-//! as were just answered, but for no more than half of what that commit took. Nobody waits when nobody was answered.
+//! Intuition: while a commit is under way, the next batch gathers; so clients fall into groups that take turns. A commit
+//! costs nearly the same whatever it carries, so the groups should be few; but never one, or the processors wait for the
+//! disk and the disk for them.
+//!
+//! - On a quick disk that keeps both processors busy, but a writer that is too eager takes whoever comes first, and commits
+//!   for him alone while all the others are being read. So it looks away for half of what the last commit took, unless as
+//!   many wait already as that one answered. It sleeps meanwhile: to be woken for each who comes would cost more than he.
+//! - On a slow one two groups only double the waiting: whoever was just answered is back long before the disk is. So the
+//!   writer holds the next commit open until as many have come as were just answered, but for no more than half of what
+//!   that commit took.
+//!
+//! Nobody waits when nobody was answered, or one alone.
 
 use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
+use std::thread;
 use std::time::Duration;
 
 use chitin_core::{Dispatch, Limits};
@@ -16,6 +25,8 @@ use crate::clock;
 
 /// A commit that took less is not what clients wait for: a round trip of 32 of them takes as long.
 const SLOW: Duration = Duration::from_millis(1);
+/// And a round trip of more of them takes longer.
+const SLOW_FOR_EACH: Duration = Duration::from_micros(32);
 /// A batch of single submissions stays below this; a bulk of a thousand tasks does not.
 const LIGHT_BYTES: u64 = 65_536;
 /// Longer than this nobody is held up, however slow the disk: a stalled disk is no rhythm.
@@ -46,13 +57,28 @@ impl Rhythm {
         if bytes > LIGHT_BYTES { Self::default() } else { Self { answered, took } }
     }
 
-    /// How many are worth waiting for when `waiting` are there already, and for how long.
-    fn hold(self, waiting: usize) -> (usize, Duration) {
-        if self.took < SLOW {
-            return (0, Duration::ZERO);
+    /// What to do about those who are about to come, when `waiting` are there already.
+    fn hold(self, waiting: usize) -> Hold {
+        let hold = (self.took / 2).min(LONGEST_HOLD);
+        let round_trips = SLOW_FOR_EACH.saturating_mul(u32::try_from(self.answered).unwrap_or(u32::MAX));
+        if self.took >= SLOW.max(round_trips) {
+            Hold::Until(waiting.saturating_add(self.answered), hold)
+        } else if self.answered > 1 && waiting < self.answered {
+            Hold::Sleep(hold)
+        } else {
+            Hold::Not
         }
-        (waiting.saturating_add(self.answered), (self.took / 2).min(LONGEST_HOLD))
     }
+}
+
+/// How a commit is held open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hold {
+    Not,
+    /// For so long, whoever comes.
+    Sleep(Duration),
+    /// Until so many are there, but for no longer than that.
+    Until(usize, Duration),
 }
 
 impl Gathered {
@@ -72,18 +98,29 @@ impl Gathered {
         let idle = clock::steady().saturating_sub(began);
         gathered.drain(receiver, limits);
 
-        let (expected, hold) = rhythm.hold(gathered.batch.len());
         // Whoever was answered before a pause is not about to come.
-        let expected = if idle > hold { 0 } else { expected };
-        let held = clock::steady();
-        while !gathered.stop && gathered.batch.len() < expected && !gathered.is_full(limits) {
-            let left = hold.saturating_sub(clock::steady().saturating_sub(held));
-            if left.is_zero() || !gathered.take(receive(receiver, left), limits) {
-                break;
+        match rhythm.hold(gathered.batch.len()) {
+            Hold::Sleep(hold) if idle <= rhythm.took => {
+                thread::sleep(hold);
+                gathered.drain(receiver, limits);
             }
-            gathered.drain(receiver, limits);
+            Hold::Until(expected, hold) if idle <= hold => {
+                gathered.hold_open(receiver, expected, hold, limits);
+            }
+            Hold::Not | Hold::Sleep(_) | Hold::Until(..) => {}
         }
         gathered
+    }
+
+    fn hold_open(&mut self, receiver: &Receiver<Message>, expected: usize, hold: Duration, limits: &Limits) {
+        let began = clock::steady();
+        while !self.stop && self.batch.len() < expected && !self.is_full(limits) {
+            let left = hold.saturating_sub(clock::steady().saturating_sub(began));
+            if left.is_zero() || !self.take(receive(receiver, left), limits) {
+                return;
+            }
+            self.drain(receiver, limits);
+        }
     }
 
     fn drain(&mut self, receiver: &Receiver<Message>, limits: &Limits) {
@@ -185,7 +222,7 @@ mod tests {
         let (sender, receiver) = sync_channel(64);
         sender.send(command(1)).unwrap();
         // The second comes from another thread, while the first is held: this returns as soon as it is there.
-        let late = std::thread::spawn(move || {
+        let late = thread::spawn(move || {
             sender.send(command(1)).unwrap();
             sender
         });
@@ -193,18 +230,21 @@ mod tests {
         let gathered = Gathered::from(&receiver, Duration::from_secs(60), rhythm, &limits);
         assert!(!gathered.batch.is_empty());
         drop(late.join());
-        assert_eq!(
-            Rhythm::of(3, 99, Duration::from_micros(400)).hold(2),
-            (0, Duration::ZERO),
-            "quick enough"
-        );
-        assert_eq!(Rhythm::of(3, 99, Duration::from_micros(1_600)).hold(2), (5, Duration::from_micros(800)));
-        assert_eq!(Rhythm::of(3, 99, Duration::from_secs(9)).hold(0), (3, LONGEST_HOLD));
-        assert_eq!(
-            Rhythm::of(3, LIGHT_BYTES + 1, Duration::from_secs(9)).hold(0),
-            (0, Duration::ZERO),
-            "a bulk"
-        );
+    }
+
+    #[test]
+    fn a_hold_is_as_long_as_the_disk_and_those_who_come_make_it_worth() {
+        let hold =
+            |answered, micros, waiting| Rhythm::of(answered, 99, Duration::from_micros(micros)).hold(waiting);
+        assert_eq!(hold(3, 400, 2), Hold::Sleep(Duration::from_micros(200)), "a quick disk");
+        assert_eq!(hold(3, 400, 3), Hold::Not, "as many as were answered");
+        assert_eq!(hold(1, 400, 0), Hold::Not, "one alone");
+        assert_eq!(hold(3, 1_600, 2), Hold::Until(5, Duration::from_micros(800)), "a slow disk");
+        assert_eq!(hold(60, 1_600, 2), Hold::Sleep(Duration::from_micros(800)), "slow because many came");
+        assert_eq!(hold(3, 9_000_000, 0), Hold::Until(3, LONGEST_HOLD), "a stalled disk");
+        let bulk = Rhythm::of(3, LIGHT_BYTES + 1, Duration::from_secs(9));
+        assert_eq!(bulk.hold(0), Hold::Not, "a bulk");
+        assert_eq!(Rhythm::default().hold(0), Hold::Not, "nobody was answered");
     }
 
     #[test]
