@@ -84,14 +84,16 @@ fn hex_value(digit: u8) -> Option<u8> {
     }
 }
 
+/// Where each byte's two digits stand in an id's text; between them, hyphens.
+const PLACES: [usize; 16] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
+
 impl fmt::Display for TaskId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text = [0_u8; 36];
-        let mut places = text.iter_mut();
-        for (at, byte) in self.0.iter().enumerate() {
-            let hyphen = matches!(at, 4 | 6 | 8 | 10).then_some(b'-');
-            let digits = hyphen.into_iter().chain([hex_digit(byte >> 4), hex_digit(byte & 15)]);
-            digits.zip(&mut places).for_each(|(digit, place)| *place = digit);
+        let mut text = [b'-'; 36];
+        for (byte, at) in self.0.iter().zip(PLACES) {
+            if let Some(digits) = text.get_mut(at..at + 2) {
+                digits.copy_from_slice(&[hex_digit(byte >> 4), hex_digit(byte & 15)]);
+            }
         }
         f.write_str(std::str::from_utf8(&text).unwrap_or_default())
     }

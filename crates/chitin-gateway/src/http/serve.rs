@@ -147,8 +147,10 @@ where
     face.tasks.spawn(TaskKind::Connection, async move {
         let line = &entered.line;
         let stream = TokioIo::new(Watched::new(stream, Arc::clone(line)));
-        // Times are kept by whoever looks after the lines, not by a timer of each.
+        // Times are kept by whoever looks after the lines, not by a timer of each. Head and body leave in one piece: nearly
+        // every answer is small, and copying it costs less than telling the kernel of two.
         let served = http1::Builder::new()
+            .writev(false)
             .header_read_timeout(None)
             .max_buf_size(READ_HEAD_BYTES)
             .max_headers(READ_HEADERS)
