@@ -1,5 +1,7 @@
 //! What goes into a step, and what comes out of it.
 
+use std::sync::Arc;
+
 use crate::{
     AttemptNo, CommandId, EventName, Outcome, Policy, QueueName, Seq, TaskId, TaskSpec, TaskState, Token,
 };
@@ -107,7 +109,7 @@ pub struct Submission {
     /// Whom to answer.
     pub to: CommandId,
     /// Who asks.
-    pub principal: String,
+    pub principal: Arc<str>,
     /// The tasks, with the ids they are to have.
     pub tasks: Vec<(TaskId, TaskSpec)>,
     /// The idempotency key, if one was sent.

@@ -100,7 +100,7 @@ impl Bench {
     pub(crate) fn submission(&mut self, specs: Vec<TaskSpec>) -> Submission {
         Submission {
             to: self.command(),
-            principal: "anna".to_owned(),
+            principal: "anna".into(),
             tasks: specs.into_iter().map(|spec| (self.id(), spec)).collect(),
             key: None,
             deadline_boottime_ms: i64::MAX,

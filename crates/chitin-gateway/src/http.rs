@@ -47,7 +47,7 @@ use crate::tasks::Tasks;
 use crate::waiters::Waiters;
 
 pub(crate) use connections::Connections;
-pub(crate) use guard::Access;
+pub(crate) use guard::{Access, Caller};
 pub(crate) use serve::Listeners;
 
 /// What the routes work with.

@@ -31,7 +31,7 @@ use crate::effects::World;
 use crate::engine::{self, Checkpoints, Engine, chain};
 use crate::entrance::Doors;
 use crate::events::{Events, publish};
-use crate::http::{Access, Budgets, Connections, Face, Isolation, Listeners};
+use crate::http::{Access, Budgets, Caller, Connections, Face, Isolation, Listeners};
 use crate::readers::Readers;
 use crate::runner::{BaseEnv, Context, Hub, Jobs, leftover, spawn_workers, take_up_one_by_one};
 use crate::spool::{Janitor, Removal, Spool};
@@ -355,7 +355,7 @@ fn store_id() -> [u8; 16] {
 }
 
 /// The administrator's token: made at the first start, known to the database by its hash alone.
-fn admit_token(writer: &mut Writer, data: &DataDir) -> Result<Vec<(String, [u8; 32])>, GatewayError> {
+fn admit_token(writer: &mut Writer, data: &DataDir) -> Result<Vec<(Caller, [u8; 32])>, GatewayError> {
     let token = data.admin_token().map_err(system("make the administrator's token"))?;
     let sha256: [u8; 32] = Sha256::digest(token.as_bytes()).into();
     let known = writer.tokens()?;
@@ -371,8 +371,9 @@ fn admit_token(writer: &mut Writer, data: &DataDir) -> Result<Vec<(String, [u8; 
             Commit::No(error) | Commit::Unknown(error) => return Err(error.into()),
         }
     }
-    let others = known.into_iter().filter(|row| row.name != "admin").map(|row| (row.name, row.sha256));
-    Ok(others.chain([("admin".to_owned(), sha256)]).collect())
+    let others = known.into_iter().filter(|row| row.name != "admin");
+    let others = others.map(|row| (Caller::token(&row.name), row.sha256));
+    Ok(others.chain([(Caller::token("admin"), sha256)]).collect())
 }
 
 /// The sockets, as the runtime takes them.

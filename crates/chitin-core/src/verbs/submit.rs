@@ -36,7 +36,7 @@ impl Core {
         if submission.tasks.is_empty() {
             return Ok(Answer::Accepted { ids: Vec::new(), state: TaskState::Queued });
         }
-        let known = self.names.get().principals.get(&submission.principal).copied();
+        let known = self.names.get().principals.get(&*submission.principal).copied();
         if let (Some(principal), Some(key)) = (known, &submission.key)
             && let Some(prior) = tx.find_submission(principal, &key.route, &key.key)?
         {

@@ -188,7 +188,7 @@ impl World {
         let key = client.key.clone();
         self.inbox.push(Input::Submit(Submission {
             to,
-            principal: format!("principal-{}", at % 3),
+            principal: format!("principal-{}", at % 3).into(),
             tasks: ids.into_iter().zip(client.specs.clone()).collect(),
             key: key.map(|key| SubmissionKey { route: "/v1/tasks".into(), key, body_sha256: sha }),
             deadline_boottime_ms: i64::MAX,

@@ -44,12 +44,17 @@ pub(crate) enum Peer {
 
 /// Who asks, once known; fairness and idempotency are by this name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Caller(pub(crate) String);
+pub(crate) struct Caller(pub(crate) Arc<str>);
 
 impl Caller {
+    /// Whoever has this token.
+    pub(crate) fn token(name: &str) -> Self {
+        Self(format!("token:{name}").into())
+    }
+
     /// The user the gateway runs as, or the administrator's token: for what is done to the gateway itself.
     pub(crate) fn must_own(&self, what: &str) -> Result<(), Oops> {
-        if self.0.starts_with("uid:") || self.0 == "token:admin" {
+        if self.0.starts_with("uid:") || &*self.0 == "token:admin" {
             return Ok(());
         }
         Err(Oops::new(Code::Forbidden, format!("only the owner may {what}")))
@@ -59,8 +64,8 @@ impl Caller {
 /// Who may ask.
 #[derive(Debug)]
 pub(crate) struct Access {
-    /// Name and SHA-256 of each token.
-    pub(crate) tokens: Vec<(String, [u8; 32])>,
+    /// Who has each token, and its SHA-256.
+    pub(crate) tokens: Vec<(Caller, [u8; 32])>,
     /// The user the gateway runs as.
     pub(crate) uid: u32,
     /// The TCP port, for the Host header.
@@ -70,7 +75,7 @@ pub(crate) struct Access {
 impl Access {
     fn caller(&self, peer: &Peer, headers: &HeaderMap) -> Result<Caller, Oops> {
         match peer {
-            Peer::Local { uid } if *uid == self.uid || *uid == 0 => Ok(Caller(format!("uid:{uid}"))),
+            Peer::Local { uid } if *uid == self.uid || *uid == 0 => Ok(Caller(format!("uid:{uid}").into())),
             Peer::Local { uid } => Err(Oops::new(
                 Code::Forbidden,
                 format!("the socket is for user {} alone; you are user {uid}", self.uid),
@@ -97,12 +102,12 @@ impl Access {
         let digest: [u8; 32] = Sha256::digest(token.as_bytes()).into();
         // Every token is compared, and each in constant time: the time tells nothing.
         let mut found = None;
-        for (name, sha256) in &self.tokens {
+        for (caller, sha256) in &self.tokens {
             if bool::from(sha256.ct_eq(&digest)) {
-                found = Some(name);
+                found = Some(caller);
             }
         }
-        found.map(|name| Caller(format!("token:{name}"))).ok_or_else(|| refuse("the token is not valid here"))
+        found.cloned().ok_or_else(|| refuse("the token is not valid here"))
     }
 
     /// A browser that was tricked into asking names another host, or comes from another origin.

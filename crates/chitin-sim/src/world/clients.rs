@@ -171,7 +171,7 @@ impl World {
         self.see(&Seen::Misuses { client: at, id });
         let input = Input::Submit(Submission {
             to,
-            principal: format!("principal-{}", at % 3),
+            principal: format!("principal-{}", at % 3).into(),
             tasks: vec![(id, spec)],
             key: Some(SubmissionKey { route: ROUTE.to_owned(), key, body_sha256: [255; 32] }),
             deadline_boottime_ms: i64::MAX,
