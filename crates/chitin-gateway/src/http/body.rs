@@ -24,9 +24,17 @@ const SMALL_BYTES: u64 = 65_536;
 /// A body with the budget it takes and its request's place among those in flight; given back when it is dropped.
 pub(crate) struct Whole {
     pub(crate) bytes: Bytes,
-    /// Goes along with what is made of the bytes.
-    pub(crate) budget: Option<OwnedSemaphorePermit>,
+    budget: Option<OwnedSemaphorePermit>,
     _place: OwnedSemaphorePermit,
+}
+
+impl Whole {
+    /// Lets go of the bytes once all is made of them that will be; the budget goes along with that, the place stays. The bytes
+    /// are a piece of the connection's own buffer: held while an answer is waited for, they would have it take another.
+    pub(crate) fn release(&mut self) -> Option<OwnedSemaphorePermit> {
+        self.bytes = Bytes::new();
+        self.budget.take()
+    }
 }
 
 /// Reads a JSON body of at most `most` bytes.
@@ -125,15 +133,15 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), Oops> {
     let essence = headers
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
-        .map(|value| value.split(';').next().unwrap_or("").trim().to_ascii_lowercase());
+        .map(|value| value.split(';').next().unwrap_or("").trim());
     if headers.contains_key(header::CONTENT_ENCODING) {
         return Err(Oops::new(
             Code::UnsupportedMediaType,
             "a Content-Encoding is not supported; send the JSON as it is",
         ));
     }
-    match essence.as_deref() {
-        Some("application/json") => Ok(()),
+    match essence {
+        Some(essence) if essence.eq_ignore_ascii_case("application/json") => Ok(()),
         _ => Err(Oops::new(Code::UnsupportedMediaType, "send the header `Content-Type: application/json`")),
     }
 }

@@ -7,7 +7,7 @@ use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderValue, Request, Response, StatusCode, header};
-use chitin_core::{Answer, Input, Submission, SubmissionKey, TaskSpec, TaskState};
+use chitin_core::{Answer, Input, Submission, SubmissionKey, TaskId, TaskSpec, TaskState};
 use chitin_failpoints::{failpoint, planted};
 use chitin_proto::http::{
     BulkAccepted, Code, MAX_BULK_BODY_BYTES, MAX_BULK_TASKS, MAX_TASK_BODY_BYTES, Object, TaskRequest,
@@ -34,9 +34,10 @@ pub(crate) async fn one(
 ) -> Answered {
     let key = accept::idempotency_key(request.headers())?;
     let mut body = body::read_json(&face, request, MAX_TASK_BODY_BYTES).await?;
-    let spec = accept::task(accept::parse(&body.bytes)?, &face.limits)?;
+    let task = (chance::new_task_id(), accept::task(accept::parse(&body.bytes)?, &face.limits)?);
     let key = key.map(|key| accept::submission_key(key, "/v1/tasks", &body.bytes));
-    let (ids, state, is_new) = submit(&face, caller, vec![spec], key, body.budget.take()).await?;
+    let budget = body.release();
+    let (ids, state, is_new) = submit(&face, caller, vec![task], key, budget).await?;
     let Some(id) = ids.first().map(ToString::to_string) else {
         return Err(Oops::internal("an accepted task without an id"));
     };
@@ -62,12 +63,14 @@ pub(crate) async fn bulk(
         let detail = format!("`tasks` has {} tasks; 1 to {MAX_BULK_TASKS} are allowed", bulk.tasks.len());
         return Err(Oops::invalid("tasks", detail));
     }
-    let mut specs = Vec::with_capacity(bulk.tasks.len());
+    let mut tasks = Vec::with_capacity(bulk.tasks.len());
     for (at, Object(task)) in bulk.tasks.into_iter().enumerate() {
-        specs.push(accept::task(task, &face.limits).map_err(|oops| oops.inside(&format!("tasks[{at}]")))?);
+        let spec = accept::task(task, &face.limits).map_err(|oops| oops.inside(&format!("tasks[{at}]")))?;
+        tasks.push((chance::new_task_id(), spec));
     }
     let key = key.map(|key| accept::submission_key(key, "/v1/tasks/bulk", &body.bytes));
-    let (ids, _, is_new) = submit(&face, caller, specs, key, body.budget.take()).await?;
+    let budget = body.release();
+    let (ids, _, is_new) = submit(&face, caller, tasks, key, budget).await?;
     let accepted = BulkAccepted { ids: ids.iter().map(ToString::to_string).collect() };
     let text = serde_json::to_string(&accepted).map_err(|_| Oops::internal("ids that cannot be written"))?;
     Ok(json(if is_new { StatusCode::ACCEPTED } else { StatusCode::OK }, text))
@@ -77,10 +80,10 @@ pub(crate) async fn bulk(
 async fn submit(
     face: &Shared,
     caller: Caller,
-    specs: Vec<TaskSpec>,
+    tasks: Vec<(TaskId, TaskSpec)>,
     key: Option<SubmissionKey>,
     budget: Option<OwnedSemaphorePermit>,
-) -> Result<(Vec<chitin_core::TaskId>, TaskState, bool), Oops> {
+) -> Result<(Vec<TaskId>, TaskState, bool), Oops> {
     if face.engine.status().damaged().is_some() {
         return Err(Oops::new(
             Code::StorageUnavailable,
@@ -99,8 +102,7 @@ async fn submit(
     let patience_ms = face.limits.submit_timeout_ms;
     let deadline_boottime_ms =
         clock::boottime_ms().saturating_add(i64::try_from(patience_ms).unwrap_or(i64::MAX));
-    let bytes = specs.iter().map(|spec| spec.payload.bytes()).sum();
-    let tasks: Vec<_> = specs.into_iter().map(|spec| (chance::new_task_id(), spec)).collect();
+    let bytes = tasks.iter().map(|(_, spec)| spec.payload.bytes()).sum();
     let ids = planted!("ack-before-commit").then(|| tasks.iter().map(|(id, _)| *id).collect());
     let answer = face.engine.send(bytes, budget, |to| {
         Input::Submit(Submission { to, principal: caller.0, tasks, key, deadline_boottime_ms })
