@@ -5,7 +5,7 @@
 //! disk and the disk for them.
 //!
 //! - On a quick disk that keeps both processors busy, but a writer that is too eager takes whoever comes first, and commits
-//!   for him alone while all the others are being read. So it looks away for half of what the last commit took, unless as
+//!   for him alone while all the others are being read. So it looks away for a quarter of what the last commit took, unless as
 //!   many wait already as that one answered. It sleeps meanwhile: to be woken for each who comes would cost more than he.
 //! - On a slow one two groups only double the waiting: whoever was just answered is back long before the disk is. So the
 //!   writer holds the next commit open until as many have come as were just answered, but for no more than half of what
@@ -59,12 +59,11 @@ impl Rhythm {
 
     /// What to do about those who are about to come, when `waiting` are there already.
     fn hold(self, waiting: usize) -> Hold {
-        let hold = (self.took / 2).min(LONGEST_HOLD);
         let round_trips = SLOW_FOR_EACH.saturating_mul(u32::try_from(self.answered).unwrap_or(u32::MAX));
         if self.took >= SLOW.max(round_trips) {
-            Hold::Until(waiting.saturating_add(self.answered), hold)
+            Hold::Until(waiting.saturating_add(self.answered), (self.took / 2).min(LONGEST_HOLD))
         } else if self.answered > 1 && waiting < self.answered {
-            Hold::Sleep(hold)
+            Hold::Sleep((self.took / 4).min(LONGEST_HOLD))
         } else {
             Hold::Not
         }
@@ -236,11 +235,11 @@ mod tests {
     fn a_hold_is_as_long_as_the_disk_and_those_who_come_make_it_worth() {
         let hold =
             |answered, micros, waiting| Rhythm::of(answered, 99, Duration::from_micros(micros)).hold(waiting);
-        assert_eq!(hold(3, 400, 2), Hold::Sleep(Duration::from_micros(200)), "a quick disk");
+        assert_eq!(hold(3, 400, 2), Hold::Sleep(Duration::from_micros(100)), "a quick disk");
         assert_eq!(hold(3, 400, 3), Hold::Not, "as many as were answered");
         assert_eq!(hold(1, 400, 0), Hold::Not, "one alone");
         assert_eq!(hold(3, 1_600, 2), Hold::Until(5, Duration::from_micros(800)), "a slow disk");
-        assert_eq!(hold(60, 1_600, 2), Hold::Sleep(Duration::from_micros(800)), "slow because many came");
+        assert_eq!(hold(60, 1_600, 2), Hold::Sleep(Duration::from_micros(400)), "slow because many came");
         assert_eq!(hold(3, 9_000_000, 0), Hold::Until(3, LONGEST_HOLD), "a stalled disk");
         let bulk = Rhythm::of(3, LIGHT_BYTES + 1, Duration::from_secs(9));
         assert_eq!(bulk.hold(0), Hold::Not, "a bulk");
