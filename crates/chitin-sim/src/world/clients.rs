@@ -140,7 +140,7 @@ impl World {
         let tasks: Vec<_> = ids.iter().copied().zip(client.specs.clone()).collect();
         let has_key = key.is_some();
         self.see(&Seen::Submits { client: at, ids: &ids });
-        let principal = format!("principal-{}", at % 3);
+        let principal = format!("principal-{}", at % 3).into();
         let input = Input::Submit(Submission { to, principal, tasks, key, deadline_boottime_ms });
         // Nobody listens, or too many wait: the client hears that, or nothing.
         self.send(Command { to, input, asker: Asker::Client });
