@@ -2,6 +2,7 @@
 //! it leaves, and what really happened in the world; they know nothing of how the core decides.
 
 mod accepted;
+mod aside;
 mod cancelled;
 mod ends;
 mod fencing;
@@ -24,10 +25,12 @@ use crate::view::{Change, View};
 pub(crate) enum Seen<'a> {
     /// A row of a transaction that is committed; the view is as before it.
     Change(&'a Change),
-    /// All rows of a transaction are true; with what the core says of them.
-    Committed(&'a Figures),
-    /// A gateway has taken the store over.
-    Boot,
+    /// All rows of a transaction are true; with what the core says of them, once it knows all that is open.
+    Committed(Option<&'a Figures>),
+    /// A gateway has taken the store over, at once or one task after another.
+    Boot { is_careful: bool },
+    /// And it is gone.
+    GatewayDied,
     /// An output leaves.
     Output(&'a Output),
     /// A client hands in work, for the first time or again.
@@ -95,6 +98,7 @@ impl Checkers {
     pub(crate) fn new() -> Self {
         Self(vec![
             Box::<accepted::Accepted>::default(),
+            Box::<aside::Aside>::default(),
             Box::<visible::Visible>::default(),
             Box::<ends::Ends>::default(),
             Box::<fencing::Fencing>::default(),

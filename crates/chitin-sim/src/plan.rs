@@ -44,6 +44,8 @@ faults! {
     StaleGateway "stale": 80, "A gateway of an earlier life still speaks to a shim.";
     ClockStep "clock": 60, "The wall clock steps, backwards or forwards.";
     ReplyLost "reply": 200, "An answer does not reach its client, who asks again.";
+    DeadlyRow "deadly": 15, "An open task's row goes bad: whatever gateway takes it up dies.";
+    CarefulStart "careful": 400, "A gateway starts in safe mode though none before it ended early.";
     GatewayStops "stop": 15, "The gateway ends everything that runs and goes: that work is put back.";
 }
 

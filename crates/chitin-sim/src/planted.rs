@@ -25,6 +25,10 @@ pub enum Bug {
     TreeLeft,
     /// A shim obeys any gateway.
     StaleGatewayObeyed,
+    /// In safe mode a task is set aside at the first gateway that ended while it was tried.
+    SetAsideAtOnce,
+    /// In safe mode nobody writes down which task is tried.
+    SuspectForgotten,
     /// Where logs are kept, the void claim beside them goes. Not planted at first: a seed found it.
     VoidClaimSwept,
 }
@@ -42,6 +46,8 @@ impl Bug {
         Self::MissingClaimBelieved,
         Self::TreeLeft,
         Self::StaleGatewayObeyed,
+        Self::SetAsideAtOnce,
+        Self::SuspectForgotten,
         Self::VoidClaimSwept,
     ];
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chitin_core::{
     AttemptNo, AttemptRow, BootNo, Epoch, EventRow, PrincipalId, QueueId, QueueRow, Seq, StoredOutput,
-    StoredResult, SubmissionRow, TaskId, TaskRow,
+    StoredResult, SubmissionRow, Suspect, TaskId, TaskRow, Token,
 };
 
 /// One row on its way into the store.
@@ -20,10 +20,23 @@ pub(crate) enum Change {
     DeleteTask(Seq),
     InsertAttempt(AttemptRow),
     UpdateAttempt(AttemptRow),
-    PutResult { seq: Seq, round: u32, attempt: AttemptNo, result: StoredResult },
-    PutOutput { seq: Seq, attempt: AttemptNo, output: StoredOutput },
+    PutResult {
+        seq: Seq,
+        round: u32,
+        attempt: AttemptNo,
+        result: StoredResult,
+    },
+    PutOutput {
+        seq: Seq,
+        attempt: AttemptNo,
+        output: StoredOutput,
+    },
     InsertSubmission(SubmissionRow),
     InsertEvent(EventRow),
+    /// Whose recovery is tried.
+    Suspect(Option<Suspect>),
+    /// The task, and the attempt that ran, as they are after it was given up unread.
+    SetAside(TaskRow, Option<AttemptRow>),
 }
 
 /// Everything committed.
@@ -38,6 +51,9 @@ pub(crate) struct View {
     pub(crate) outputs: BTreeMap<(Seq, AttemptNo), StoredOutput>,
     pub(crate) queues: BTreeMap<QueueId, QueueRow>,
     pub(crate) principals: BTreeMap<PrincipalId, String>,
+    pub(crate) suspect: Option<Suspect>,
+    /// Attempts that were given up unread: their shims know nothing of it.
+    pub(crate) aside: BTreeSet<Token>,
     /// Ids that were there once, and are not any more.
     pub(crate) deleted: BTreeSet<TaskId>,
 }
@@ -94,6 +110,14 @@ impl View {
             }
             Change::PutOutput { seq, attempt, output } => _ = self.outputs.insert((seq, attempt), output),
             Change::InsertSubmission(_) | Change::InsertEvent(_) => {}
+            Change::Suspect(suspect) => self.suspect = suspect,
+            Change::SetAside(task, attempt) => {
+                self.tasks.insert(task.seq, task);
+                if let Some(attempt) = attempt {
+                    self.aside.insert(attempt.token);
+                    self.attempts.insert((attempt.seq, attempt.attempt), attempt);
+                }
+            }
         }
     }
 }

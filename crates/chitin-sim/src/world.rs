@@ -6,12 +6,14 @@
 //! |---|---|---|
 //! | the engine: batches, commits, release | `engine` | `chitin-gateway/src/engine/` |
 //! | starts, conversations with shims | `runner` | `chitin-gateway/src/runner/` |
+//! | safe mode | `careful` | `chitin/src/supervisor/restarts.rs`, `chitin-gateway/src/runner/careful.rs` |
 //! | what became of an attempt | `recover` | `chitin-gateway/src/runner/recover.rs`, `chitin-shim/src/recover.rs` |
 //! | a shim around its machine, and its tree | `shims` | `chitin-shim/src/{attempt,run}.rs` |
 //! | claims, records, folders | `disk` | the spool |
 //! | who asks | `clients` | |
 //! | what goes wrong | `mishaps` | |
 
+mod careful;
 mod clients;
 mod clock;
 mod disk;
@@ -23,9 +25,9 @@ mod report;
 mod runner;
 mod shims;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use chitin_core::{AttemptKey, Input, StartOrder};
+use chitin_core::{AttemptKey, Input, Seq, StartOrder};
 use chitin_proto::shim::ToShim;
 
 use crate::check::{Checkers, Scene, Seen};
@@ -59,6 +61,7 @@ pub(crate) enum Event {
     BeginAgain { life: u64, key: AttemptKey },
     Insist { life: u64, input: Box<Input>, then: Then },
     SweepFolders { life: u64 },
+    TakeUp { life: u64 },
     Accepted(ConnNo),
     ToShim(ConnNo, ToShim),
     ToGateway(ConnNo, FromShim),
@@ -90,6 +93,10 @@ pub(crate) struct World {
     disk: Disk,
     gateway: Option<Gateway>,
     lives: u64,
+    /// Lives in a row that ended before all was taken up.
+    early_ends: u32,
+    /// Whatever takes these up dies.
+    deadly: BTreeSet<Seq>,
     /// The epoch of each life, for those who speak after their end.
     shims: BTreeMap<ShimNo, Shim>,
     trees: BTreeMap<ShimNo, Tree>,
@@ -123,6 +130,8 @@ impl World {
             disk: Disk::default(),
             gateway: None,
             lives: 0,
+            early_ends: 0,
+            deadly: BTreeSet::new(),
             shims: BTreeMap::new(),
             trees: BTreeMap::new(),
             conns: BTreeMap::new(),
@@ -191,13 +200,15 @@ impl World {
             Event::BeginAgain { life, key } if self.lives_as(life) => self.begin_again(key),
             Event::Insist { life, input, then } if self.lives_as(life) => self.insist(*input, then),
             Event::SweepFolders { life } if self.lives_as(life) => self.sweep_folders(),
+            Event::TakeUp { life } if self.lives_as(life) => self.take_up_next(),
             Event::Turn { .. }
             | Event::Release { .. }
             | Event::Start { .. }
             | Event::Look { .. }
             | Event::BeginAgain { .. }
             | Event::Insist { .. }
-            | Event::SweepFolders { .. } => {}
+            | Event::SweepFolders { .. }
+            | Event::TakeUp { .. } => {}
             Event::Accepted(conn) => self.accepted(conn),
             Event::ToShim(conn, frame) => self.shim_hears(conn, frame),
             Event::ToGateway(conn, frame) => self.gateway_hears(conn, frame),

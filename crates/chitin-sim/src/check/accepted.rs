@@ -32,7 +32,7 @@ impl Checker for Accepted {
                 let before = self.promised.entry(*client).or_insert_with(|| ids.clone());
                 ensure(before == ids, || format!("client {client} was promised {before:?}, then {ids:?}"))
             }
-            Seen::Boot | Seen::End { .. } => self.promised.values().try_for_each(|ids| all_known(ids)),
+            Seen::Boot { .. } | Seen::End { .. } => self.promised.values().try_for_each(|ids| all_known(ids)),
             _ => Ok(()),
         }
     }

@@ -54,7 +54,9 @@ impl Checker for Ends {
     fn see(&mut self, seen: &Seen<'_>, scene: &Scene<'_>) -> Held {
         match seen {
             Seen::Asked(Input::Retry { id, .. }) => _ = self.retried.insert(*id),
-            Seen::Change(Change::InsertTask(row) | Change::UpdateTask(row)) => return self.row(row, scene),
+            Seen::Change(Change::InsertTask(row) | Change::UpdateTask(row) | Change::SetAside(row, _)) => {
+                return self.row(row, scene);
+            }
             Seen::Change(Change::PutResult { seq, round, attempt, result }) => {
                 let new = (*attempt, result.clone());
                 let first = self.results.entry((*seq, *round)).or_insert_with(|| new.clone());

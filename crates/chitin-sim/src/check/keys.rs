@@ -76,7 +76,7 @@ impl Checker for Keys {
             }
             Seen::Misuses { client, id } => _ = self.misused.insert(*id, *client),
             Seen::Change(Change::InsertTask(row)) => return self.inserted(row.id, scene),
-            Seen::Change(Change::UpdateTask(row)) => match row.ended_at_ms {
+            Seen::Change(Change::UpdateTask(row) | Change::SetAside(row, _)) => match row.ended_at_ms {
                 Some(at) if self.is_alone(row.id) => _ = self.ended.insert(row.id, (at, scene.now.steps)),
                 Some(at) => _ = self.ended.entry(row.id).or_insert((at, scene.now.steps)),
                 // Of several tasks, one that is run again by hand does not prolong the key.

@@ -8,7 +8,10 @@ use crate::view::Change;
 
 /// Looks at every row as it comes.
 #[derive(Debug, Default)]
-pub(crate) struct Bounds;
+pub(crate) struct Bounds {
+    /// In safe mode the core counts only what it has taken up: new work may then pass the bounds on waiting.
+    knows_not_all: bool,
+}
 
 impl Bounds {
     /// A task that begins to wait and did not run before.
@@ -29,10 +32,22 @@ impl Checker for Bounds {
 
     fn see(&mut self, seen: &Seen<'_>, scene: &Scene<'_>) -> Held {
         match seen {
-            Seen::Change(Change::InsertTask(row)) => Self::admitted(row, scene),
+            Seen::Boot { is_careful } => {
+                self.knows_not_all = *is_careful;
+                Ok(())
+            }
+            // What this commit took in was decided before it.
+            Seen::Committed(Some(_)) => {
+                self.knows_not_all = false;
+                Ok(())
+            }
+            Seen::Change(Change::InsertTask(row)) if !self.knows_not_all => Self::admitted(row, scene),
             Seen::Change(Change::UpdateTask(row)) => {
                 let before = scene.view.tasks.get(&row.seq);
                 if row.state.is_waiting() && before.is_some_and(|before| before.state.has_ended()) {
+                    if self.knows_not_all {
+                        return Ok(());
+                    }
                     return Self::admitted(row, scene);
                 }
                 if row.state == TaskState::Running && before.is_some_and(|it| it.state != TaskState::Running)

@@ -14,7 +14,7 @@ impl Checker for Memory {
     }
 
     fn see(&mut self, seen: &Seen<'_>, scene: &Scene<'_>) -> Held {
-        let Seen::Committed(figures) = seen else { return Ok(()) };
+        let Seen::Committed(Some(figures)) = seen else { return Ok(()) };
         let view = scene.view;
         let whole = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
         let ended = view.tasks.values().filter(|row| row.state.has_ended());

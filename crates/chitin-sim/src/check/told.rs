@@ -53,7 +53,7 @@ impl Checker for Told {
 
     fn see(&mut self, seen: &Seen<'_>, scene: &Scene<'_>) -> Held {
         match seen {
-            Seen::Change(Change::UpdateTask(row)) => {
+            Seen::Change(Change::UpdateTask(row) | Change::SetAside(row, _)) => {
                 let before = scene.view.tasks.get(&row.seq).map(|row| row.state);
                 if before.is_some_and(|before| before != row.state) {
                     self.owed.push((row.id, row.state.as_str()));

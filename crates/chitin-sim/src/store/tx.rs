@@ -57,13 +57,25 @@ pub(crate) struct SimTx<'a> {
     refuse_after: Option<u64>,
     /// A planted bug: backoffs are stored without their due time.
     pub(crate) forgets_due: bool,
+    /// A planted bug: how many lives a suspect is said to have ended, more than it has.
+    pub(crate) accuses: u32,
+    /// A planted bug: nobody is ever a suspect.
+    pub(crate) forgets_suspect: bool,
 }
 
 type Asked<T> = Result<T, Trouble>;
 
 impl<'a> SimTx<'a> {
     pub(super) fn new(model: Option<ModelTx<'a>>, sqlite: Option<WriteTx<'a>>) -> Self {
-        Self { model, sqlite, changes: Vec::new(), refuse_after: None, forgets_due: false }
+        Self {
+            model,
+            sqlite,
+            changes: Vec::new(),
+            refuse_after: None,
+            forgets_due: false,
+            accuses: 0,
+            forgets_suspect: false,
+        }
     }
 
     /// The store refuses the n-th write from now.
@@ -147,21 +159,31 @@ impl Tx for SimTx<'_> {
     }
 
     fn suspect(&mut self) -> Asked<Option<Suspect>> {
-        self.ask("suspect", Tx::suspect, Tx::suspect)
+        let suspect = self.ask("suspect", Tx::suspect, Tx::suspect)?;
+        let accused = |it: Suspect| Suspect { lives: it.lives.saturating_add(self.accuses), ..it };
+        Ok(suspect.filter(|_| !self.forgets_suspect).map(accused))
     }
 
     fn set_suspect(&mut self, suspect: Option<Suspect>) -> Asked<()> {
-        self.refuse_in_turn()?;
-        self.ask("set_suspect", |tx| tx.set_suspect(suspect), |tx| tx.set_suspect(suspect))
+        let change = Change::Suspect(suspect);
+        self.write("set_suspect", change, |tx| tx.set_suspect(suspect), |tx| tx.set_suspect(suspect))
     }
 
     fn set_aside(&mut self, seq: Seq, state: TaskState, wall_ms: i64, why: &str) -> Asked<Option<TaskId>> {
         self.refuse_in_turn()?;
-        self.ask(
+        let before = self.load_task(seq)?.filter(|row| !row.state.has_ended());
+        let id = self.ask(
             "set_aside",
             |tx| tx.set_aside(seq, state, wall_ms, why),
             |tx| tx.set_aside(seq, state, wall_ms, why),
-        )
+        )?;
+        let Some(before) = before else { return Ok(id) };
+        if let Some(task) = self.load_task(seq)? {
+            let ran = before.state == TaskState::Running;
+            let attempt = if ran { self.load_attempt(seq, before.attempt)? } else { None };
+            self.changes.push(Change::SetAside(task, attempt));
+        }
+        Ok(id)
     }
 
     fn last_seq(&mut self) -> Asked<Seq> {

@@ -200,6 +200,9 @@ impl World {
     fn by_hand(&mut self, input: fn(CommandId, TaskId) -> Input) {
         let ids: Vec<_> = self.view.ids.keys().copied().collect();
         let Some(id) = self.rng.pick(&ids).copied() else { return };
+        if self.still_runs(id) {
+            return;
+        }
         self.next += 1;
         let to = CommandId(self.next);
         let input = input(to, id);

@@ -37,6 +37,10 @@ pub(super) struct Gateway {
     is_refusing: bool,
     pub(super) hub: BTreeMap<(Seq, AttemptNo), Wishes>,
     pub(super) voids: BTreeMap<(Seq, AttemptNo), u32>,
+    /// In safe mode, the task that this life wrote down and has not tried yet.
+    pub(super) noted: Option<Seq>,
+    /// All that is open is known.
+    pub(super) has_recovered: bool,
 }
 
 /// A command on its way to the writer.
@@ -69,6 +73,8 @@ struct Fate {
     unknown: Option<bool>,
     /// Planted.
     forgets_due: bool,
+    accuses: u32,
+    forgets_suspect: bool,
     /// Planted: the core is told that all went well.
     is_called_done: bool,
 }
@@ -90,7 +96,8 @@ impl Fate {
         inputs: &[Input],
     ) -> Result<Tried, Trouble> {
         let mut tx = store.begin()?;
-        tx.forgets_due = self.forgets_due;
+        (tx.forgets_due, tx.accuses, tx.forgets_suspect) =
+            (self.forgets_due, self.accuses, self.forgets_suspect);
         if let Some(writes) = self.refuse_after {
             tx.refuse_after(writes);
         }
@@ -145,14 +152,18 @@ impl World {
             is_refusing: false,
             hub: BTreeMap::new(),
             voids: BTreeMap::new(),
+            noted: None,
+            has_recovered: false,
         });
         let life = self.lives;
         self.note(|| format!("gateway {life} starts"));
-        match self.attempt(&[Input::Boot { boot_id: self.clock.boot_id(), pace: Pace::AtOnce }]) {
+        let pace = self.pace();
+        match self.attempt(&[Input::Boot { boot_id: self.clock.boot_id(), pace }]) {
             Ok(outputs) => {
-                self.see(&Seen::Boot);
+                self.see(&Seen::Boot { is_careful: pace == Pace::OneByOne });
                 self.out(outputs, VecDeque::new());
                 self.wake_in(0);
+                self.after(0, Event::TakeUp { life });
                 let at = self.wait_ms(3_000);
                 self.after(at, Event::SweepFolders { life });
             }
@@ -163,6 +174,7 @@ impl World {
     pub(super) fn gateway_dies(&mut self, why: &str) {
         let Some(gateway) = self.gateway.take() else { return };
         self.note(|| format!("gateway {} dies: {why}", gateway.life));
+        self.counts_its_end(gateway.has_recovered);
         let held: Vec<_> =
             self.conns.iter().filter(|(_, conn)| conn.gateway_open && conn.stale_epoch.is_none()).collect();
         let held: Vec<_> = held.into_iter().map(|(no, _)| *no).collect();
@@ -282,6 +294,10 @@ impl World {
         let now = self.now();
         let inputs: Vec<_> = inputs.iter().map(|input| self.as_planted(input)).collect();
         let fate = self.draw_fate();
+        if self.is_deadly(&inputs) {
+            // It ends the process, as an unknown commit does.
+            return Err(Refused::Unknown);
+        }
         let Some(gateway) = &mut self.gateway else { return Err(Refused::No) };
         let figures = gateway.core.figures();
         let tried = fate.carry_out(&mut self.store, &mut gateway.core, &now, &mut self.dice, &inputs);
@@ -292,7 +308,9 @@ impl World {
         self.note(|| format!("commit {end:?} {}", described(&inputs)));
         self.apply(changes);
         if end == CommitOutcome::Ok {
-            self.see(&Seen::Committed(&after));
+            self.has_taken_up(&inputs);
+            let is_recovering = self.gateway.as_ref().is_some_and(|gateway| gateway.core.is_recovering());
+            self.see(&Seen::Committed((!is_recovering).then_some(&after)));
             return Ok(outputs);
         }
         if self.planted(Bug::ReleasedBeforeCommit) {
@@ -317,6 +335,8 @@ impl World {
             is_refused: self.strikes(Fault::CommitRefused),
             unknown: self.strikes(Fault::CommitUnknown).then_some(happened),
             forgets_due: self.planted(Bug::DueTimeForgotten),
+            accuses: u32::from(self.planted(Bug::SetAsideAtOnce)),
+            forgets_suspect: self.planted(Bug::SuspectForgotten),
             is_called_done: lies.into_iter().any(|bug| self.planted(bug)),
         }
     }

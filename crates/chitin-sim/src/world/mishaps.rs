@@ -43,6 +43,9 @@ impl World {
             self.clock.step_wall(ms);
             self.note(|| format!("the wall clock steps by {ms} ms"));
         }
+        if self.strikes(Fault::DeadlyRow) {
+            self.row_goes_bad();
+        }
         if self.strikes(Fault::GatewayStops) {
             self.stop_with_all();
         }

@@ -27,6 +27,8 @@ pub(super) struct Wishes {
 pub(crate) enum Then {
     Nothing,
     Conversation(ConnNo),
+    /// The next open task is taken up.
+    TakeUp,
 }
 
 const ATTACH_PAUSE_MS: i64 = 100;
@@ -245,11 +247,15 @@ impl World {
     }
 
     pub(super) fn insisted(&mut self, then: Then) {
-        if let Then::Conversation(no) = then {
-            if let Some(conn) = self.conns.get_mut(&no) {
-                conn.is_settling = false;
+        match then {
+            Then::Nothing => {}
+            Then::TakeUp => self.took_up(),
+            Then::Conversation(no) => {
+                if let Some(conn) = self.conns.get_mut(&no) {
+                    conn.is_settling = false;
+                }
+                self.tell(no);
             }
-            self.tell(no);
         }
     }
 
@@ -259,6 +265,13 @@ impl World {
             let row = self.view.ids.get(&id).and_then(|seq| self.view.attempts.get(&(*seq, attempt)));
             match row {
                 Some(row) if row.outcome.is_none() => {}
+                // An attempt that has ended without its shim: what still runs of it is ended first.
+                Some(row) if self.view.aside.contains(&row.token) => {
+                    let (token, keep_logs) = (row.token, row.logs == KeptLogs::Files);
+                    if !self.ends_what_outlives(token) {
+                        self.disk.remove((id, attempt), keep_logs);
+                    }
+                }
                 Some(row) => self.disk.remove((id, attempt), row.logs == KeptLogs::Files),
                 None => self.disk.remove((id, attempt), false),
             }
