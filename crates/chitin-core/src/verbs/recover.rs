@@ -44,6 +44,8 @@ impl Core {
         self.epoch = epoch;
         self.boot = boot;
         self.hot = Hot::default();
+        // First: what is set aside is told, and has its place among the admissions.
+        self.next_seq.set(tx.last_seq()?.next());
         self.accused = match pace {
             Pace::AtOnce => None,
             Pace::OneByOne => self.accuse(&now, tx)?,
@@ -51,7 +53,6 @@ impl Core {
         self.names = Staged::default();
         self.names.change().queues = tx.queues()?;
         self.names.change().principals = tx.principals()?.into_iter().map(|(id, name)| (name, id)).collect();
-        self.next_seq.set(tx.last_seq()?.next());
         self.kept_bytes = Staged::default();
         self.kept_bytes.set(tx.kept_bytes()?);
         self.next_sweep_ms = Staged::default();
@@ -115,8 +116,8 @@ impl Core {
             if let Some(id) = tx.set_aside(seq, state, now.wall_ms, why)? {
                 let detail = crate::events::set_aside_detail();
                 self.happened(now, EventName::TaskDead, Some((id, None)), detail, tx)?;
+                tx.submission_ended(seq, Some((state, self.key_kept_until_ms(now))))?;
             }
-            tx.submission_ended(seq, Some((state, self.key_kept_until_ms(now))))?;
             tx.set_suspect(None)?;
         }
         Ok(None)
