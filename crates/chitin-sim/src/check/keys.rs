@@ -80,7 +80,10 @@ impl Checker for Keys {
                 Some(at) if self.is_alone(row.id) => _ = self.ended.insert(row.id, (at, scene.now.steps)),
                 Some(at) => _ = self.ended.entry(row.id).or_insert((at, scene.now.steps)),
                 // Of several tasks, one that is run again by hand does not prolong the key.
-                None if self.is_alone(row.id) => _ = self.ended.remove(&row.id),
+                // Nor does one bring back a key that is forgotten by then.
+                None if self.is_alone(row.id) && !self.may_be_forgotten(&[row.id], scene) => {
+                    self.ended.remove(&row.id);
+                }
                 None => {}
             },
             Seen::Committed(_) => return self.is_whole(scene),
