@@ -85,6 +85,13 @@ pub(crate) fn descriptors(pid: u32) -> u64 {
     u64::try_from(open).unwrap_or(u64::MAX)
 }
 
+/// The memory that is a process's own, in bytes.
+pub(crate) fn own_bytes(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+    line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok()).unwrap_or(0) * 1_024
+}
+
 /// How long a process has been computing.
 pub(crate) fn busy(pid: u32) -> Held<Duration> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).during("look at a process")?;

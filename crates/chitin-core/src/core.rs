@@ -243,6 +243,12 @@ impl Core {
         }
     }
 
+    /// Tasks that have left the waiting ones since this life began: started, cancelled, expired.
+    #[must_use]
+    pub fn drained(&self) -> u64 {
+        self.hot.drained()
+    }
+
     pub(crate) fn has_free_slot(&self) -> bool {
         let running = u64::try_from(self.hot.counts().running).unwrap_or(0);
         self.dispatch == Dispatch::On && !self.is_recovering() && running < self.limits.running_tasks

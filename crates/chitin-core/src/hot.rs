@@ -110,6 +110,7 @@ struct Committed {
     expiry: BTreeSet<(i64, Seq)>,
     counts: Counts,
     by_queue: HashMap<QueueId, Counts>,
+    drained: u64,
 }
 
 impl Committed {
@@ -138,10 +139,12 @@ impl Committed {
             expiry: expiry.into_iter().collect(),
             counts,
             by_queue,
+            drained: 0,
         }
     }
 
     fn put(&mut self, seq: Seq, task: Option<OpenTask>) {
+        let waits = task.as_ref().is_some_and(OpenTask::is_waiting);
         let before = match &task {
             Some(task) => {
                 self.enter(seq, task);
@@ -150,6 +153,9 @@ impl Committed {
             None => self.tasks.remove(&seq),
         };
         if let Some(before) = before {
+            if before.is_waiting() && !waits {
+                self.drained = self.drained.saturating_add(1);
+            }
             self.leave(seq, &before, task.as_ref());
         }
     }
@@ -228,6 +234,11 @@ impl Hot {
     /// As committed.
     pub(crate) fn committed_counts(&self) -> Counts {
         self.committed.counts
+    }
+
+    /// Tasks that have left the waiting ones in this life, as committed.
+    pub(crate) fn drained(&self) -> u64 {
+        self.committed.drained
     }
 
     /// As committed.

@@ -145,12 +145,18 @@ limits! {
         "A submission, or another change, that waited this long for its commit is refused.";
     requests: "requests", 1_000 in 1..=100_000, "R1.2",
         "Requests in flight, long polls and streams not counted.";
+    request_wait_ms: "milliseconds", 40 in 0..=1_000, "R1.2",
+        "How long a request waits for a place among those in flight. A burst has passed by then; an overload is told while the client still listens.";
     watchers: "requests", 1_000 in 1..=100_000, "R1.2",
         "Long polls and streams in flight, a budget of their own.";
     connections: "connections", 4_096 in 1..=100_000, "R0.4",
         "Open connections. Each may cost a few KiB; there are always fewer than half of the descriptors the system grants.";
     body_bytes_in_flight: "bytes", 200_000_000 in 16_000_000..=10_000_000_000, "R1.3",
         "Bodies being read or waiting for their commit, taken before they are read.";
+    answer_bytes_in_flight: "bytes", 64_000_000 in 16_000_000..=10_000_000_000, "R1.3",
+        "Answers of more than 64 KiB until their readers have taken them. A dozen of the largest pages of tasks.";
+    gateway_memory_bytes: "bytes", 500_000_000 in 50_000_000..=100_000_000_000, "R1.3",
+        "The gateway's own memory; a control group's bound if that is less. New work is refused at 92 % of it; bodies in flight take two fifths at most.";
     readers: "connections", 10 in 1..=100, "R4.4",
         "Read-only database connections.";
     busy_timeout_ms: "milliseconds", 5_000 in 0..=60_000, "R4.4",

@@ -26,11 +26,12 @@ use chitin_core::{
     Answer, AttemptKey, CommandId, Core, Dispatch, Figures, Input, Limits, Output, Pace, StoredResult,
 };
 use chitin_store::{Ballast, StoreError, Writer};
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 
 use crate::chance::OsDice;
 use crate::clock::{self, Clock};
 use crate::effects::World;
+use crate::http::Share;
 
 use gather::{Gathered, Rhythm};
 use insist::{Insistence, Next};
@@ -125,7 +126,7 @@ pub(crate) struct Command {
     /// their own, which the core looks at.
     deadline_boottime_ms: Option<i64>,
     /// What it takes of the bytes in flight, until it is carried out or refused: whoever asked may be gone by then.
-    _budget: Option<OwnedSemaphorePermit>,
+    _budget: Option<Share>,
 }
 
 enum Message {
@@ -143,6 +144,7 @@ pub(crate) struct EngineStatus {
     log_bytes: AtomicU64,
     commits: AtomicU64,
     commands: AtomicU64,
+    drained: AtomicU64,
     log_over: AtomicBool,
     recovering: AtomicBool,
 }
@@ -185,6 +187,11 @@ impl EngineStatus {
     /// Commits since this life began, and the commands they carried: what a commit costs is shared by that many.
     pub(crate) fn commits(&self) -> (u64, u64) {
         (self.commits.load(Ordering::Relaxed), self.commands.load(Ordering::Relaxed))
+    }
+
+    /// Tasks that have left the queue since this life began.
+    pub(crate) fn drained(&self) -> u64 {
+        self.drained.load(Ordering::Relaxed)
     }
 
     /// Whether tasks are still taken up one by one.
@@ -234,7 +241,7 @@ impl Engine {
     pub(crate) fn send(
         &self,
         bytes: u64,
-        budget: Option<OwnedSemaphorePermit>,
+        budget: Option<Share>,
         input: impl FnOnce(CommandId) -> Input,
     ) -> Result<Pending, Trouble> {
         self.hand_over(bytes, None, budget, input)
@@ -244,7 +251,7 @@ impl Engine {
         &self,
         bytes: u64,
         deadline_boottime_ms: Option<i64>,
-        budget: Option<OwnedSemaphorePermit>,
+        budget: Option<Share>,
         input: impl FnOnce(CommandId) -> Input,
     ) -> Result<Pending, Trouble> {
         let to = CommandId(self.next.fetch_add(1, Ordering::Relaxed));

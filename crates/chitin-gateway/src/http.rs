@@ -6,6 +6,7 @@
 mod accept;
 mod backup;
 mod body;
+mod budget;
 mod connections;
 mod control;
 mod events;
@@ -14,9 +15,12 @@ mod held;
 mod line;
 mod logs;
 mod lookup;
+mod memory;
 mod pieces;
+mod places;
 mod problem;
 mod queues;
+mod refusals;
 mod reserve;
 mod result;
 mod serve;
@@ -28,6 +32,7 @@ pub(crate) mod time;
 mod view;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::routing::{get, post};
@@ -35,6 +40,8 @@ use chitin_cache::Cache;
 use chitin_core::Limits;
 use tokio::sync::Semaphore;
 
+use self::budget::Budget;
+use self::places::Places;
 use crate::clock::Clock;
 use crate::engine::Engine;
 use crate::events::Events;
@@ -46,8 +53,12 @@ use crate::supervised::Supervised;
 use crate::tasks::Tasks;
 use crate::waiters::Waiters;
 
+pub(crate) use budget::Share;
 pub(crate) use connections::Connections;
 pub(crate) use guard::{Access, Caller};
+pub(crate) use memory::Memory;
+pub(crate) use places::ClientNo;
+pub(crate) use refusals::Refusals;
 pub(crate) use serve::Listeners;
 
 /// What the routes work with.
@@ -66,6 +77,8 @@ pub(crate) struct Face {
     pub(crate) isolation: Isolation,
     pub(crate) connections: Arc<Connections>,
     pub(crate) budgets: Budgets,
+    pub(crate) memory: Memory,
+    pub(crate) refusals: Refusals,
     pub(crate) supervised: Arc<Supervised>,
     pub(crate) backups: crate::backup::Source,
     pub(crate) events: Arc<Events>,
@@ -79,29 +92,41 @@ pub(crate) struct Isolation {
     pub(crate) not_enforced: Vec<&'static str>,
 }
 
-/// Bounds on what is in flight, each with a gauge on the status page.
+/// Bounds on what is in flight, each with a gauge on the status page; refusals are counted by [`refusals`].
 pub(crate) struct Budgets {
     /// Requests, but for those that watch; one with a body from when that has arrived.
-    pub(crate) requests: Arc<Semaphore>,
+    pub(crate) requests: Arc<Places>,
     /// Long polls and streams (R1.2).
-    pub(crate) watchers: Arc<Semaphore>,
+    pub(crate) watchers: Budget,
     /// Bodies, in KiB.
-    pub(crate) body_kib: Arc<Semaphore>,
+    pub(crate) body_kib: Budget,
     /// A tenth of it that only small bodies may use: whoever sends large ones slowly keeps nobody else from submitting.
-    pub(crate) small_body_kib: Arc<Semaphore>,
+    pub(crate) small_body_kib: Budget,
+    /// Large answers, in KiB.
+    pub(crate) answer_kib: Budget,
     /// The one backup at a time: each holds the write-ahead log up.
     pub(crate) backups: Arc<Semaphore>,
 }
 
+/// Each byte of a body is held about twice, as it came and as what was made of it: two fifths of the memory.
+const BODIES_OF_MEMORY: (u64, u64) = (2, 5);
+/// Answers are held once.
+const ANSWERS_OF_MEMORY: (u64, u64) = (1, 7);
+
 impl Budgets {
-    pub(crate) fn new(limits: &Limits) -> Self {
-        let permits = |value: u64| usize::try_from(value).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
-        let body_kib = limits.body_bytes_in_flight / 1_024;
+    /// For so many clients, within the memory there is.
+    pub(crate) fn new(limits: &Limits, clients: usize, connections: &Connections, memory: &Memory) -> Self {
+        let within = |bytes: u64, (part, of): (u64, u64)| bytes.min(memory.most_bytes() / of * part);
+        let body_kib = within(limits.body_bytes_in_flight, BODIES_OF_MEMORY) / 1_024;
+        let answer_kib = within(limits.answer_bytes_in_flight, ANSWERS_OF_MEMORY) / 1_024;
+        let wait = Duration::from_millis(limits.request_wait_ms);
         Self {
-            requests: Arc::new(Semaphore::new(permits(limits.requests))),
-            watchers: Arc::new(Semaphore::new(permits(limits.watchers))),
-            body_kib: Arc::new(Semaphore::new(permits(body_kib - body_kib / 10))),
-            small_body_kib: Arc::new(Semaphore::new(permits(body_kib / 10))),
+            requests: Arc::new(Places::new(limits.requests, wait)),
+            // Whoever waits has a connection: some are left for the others.
+            watchers: Budget::new(limits.watchers.min((connections.most() / 2).max(1)), clients),
+            body_kib: Budget::new(body_kib - body_kib / 10, clients),
+            small_body_kib: Budget::new(body_kib / 10, clients),
+            answer_kib: Budget::new(answer_kib, clients),
             backups: Arc::new(Semaphore::new(1)),
         }
     }

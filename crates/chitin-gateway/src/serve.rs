@@ -31,7 +31,9 @@ use crate::effects::World;
 use crate::engine::{self, Checkpoints, Engine, chain};
 use crate::entrance::Doors;
 use crate::events::{Events, publish};
-use crate::http::{Access, Budgets, Caller, Connections, Face, Isolation, Listeners};
+use crate::http::{
+    Access, Budgets, Caller, ClientNo, Connections, Face, Isolation, Listeners, Memory, Refusals,
+};
 use crate::readers::Readers;
 use crate::runner::{BaseEnv, Context, Hub, Jobs, leftover, spawn_workers, take_up_one_by_one};
 use crate::spool::{Janitor, Removal, Spool};
@@ -187,6 +189,9 @@ impl Life {
             events: Arc::clone(&events),
             cache: Arc::clone(&cache),
         };
+        let (connections, memory) = (Arc::new(Connections::of_process(&limits)), Memory::new(&limits));
+        // Tokens, and the users that the socket lets in: the owner and root.
+        let clients = tokens.len() + 2;
         let face = Arc::new(Face {
             engine: engine.clone(),
             readers: readers.clone(),
@@ -204,8 +209,10 @@ impl Life {
             },
             stop: Stop::default(),
             isolation: Isolation { tier: tier.name(), not_enforced: tier.not_enforced() },
-            connections: Arc::new(Connections::of_process(&limits)),
-            budgets: Budgets::new(&limits),
+            budgets: Budgets::new(&limits, clients, &connections, &memory),
+            connections,
+            memory,
+            refusals: Refusals::default(),
             supervised: Arc::clone(&supervised),
             backups: backup::Source { data_dir: data.path().to_owned(), options: store_options },
             events: Arc::clone(&events),
@@ -372,8 +379,8 @@ fn admit_token(writer: &mut Writer, data: &DataDir) -> Result<Vec<(Caller, [u8; 
         }
     }
     let others = known.into_iter().filter(|row| row.name != "admin");
-    let others = others.map(|row| (Caller::token(&row.name), row.sha256));
-    Ok(others.chain([(Caller::token("admin"), sha256)]).collect())
+    let all = others.map(|row| (row.name, row.sha256)).chain([("admin".to_owned(), sha256)]).enumerate();
+    Ok(all.map(|(number, (name, sha256))| (Caller::token(&name, ClientNo(number)), sha256)).collect())
 }
 
 /// The sockets, as the runtime takes them.

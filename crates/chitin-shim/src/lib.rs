@@ -13,6 +13,7 @@
 //! | the process that shims are forked from | `fork_server`, `title` |
 //! | for the gateway: starting shims, finding them again | [`start`], [`recover`] |
 //! | for gateway and supervisor: what they were started with | [`inherited`], [`descriptors`] |
+//! | for the gateway: its own memory | [`heap`] |
 //!
 //! Invariant: one thread, no runtime. Invariant: `unsafe` stands in `sys.rs` alone, clocks in `clock.rs`.
 
@@ -24,6 +25,7 @@ mod conn;
 pub mod descriptors;
 mod fork_server;
 pub mod groups;
+pub mod heap;
 pub mod inherited;
 mod limits;
 pub mod machine;

@@ -232,5 +232,15 @@ pub(crate) fn replace_arguments(map: &MemoryMap, arguments: &[u8]) {
     }
 }
 
+/// Gives the heap's free pages back to the system, where the C library can.
+pub(crate) fn trim_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it takes no pointer and locks what it works on; any thread may call it. Unavoidable: freed memory otherwise
+    // stays with the process, and one that was full once would count as full for ever.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 #[cfg(test)]
 mod tests;

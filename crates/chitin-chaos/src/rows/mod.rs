@@ -5,11 +5,13 @@ mod descriptors;
 mod disk;
 mod faulty;
 mod forged;
+mod hostile;
 mod kills;
 mod machine;
 mod power;
 mod reader;
 mod schema;
+mod slow;
 mod steps;
 mod supervisor;
 mod time;
@@ -103,6 +105,8 @@ pub const ROWS: &[Row] = &[
     forged::FORGED,
     time::CLOCK,
     cache::REDIS,
+    slow::SLOW,
+    hostile::HOSTILE,
 ];
 
 /// The row of this name.

@@ -64,6 +64,7 @@ impl WriterLoop {
 
     fn tell_status(&self) {
         self.status.set_figures(self.core.figures());
+        self.status.drained.store(self.core.drained(), Ordering::Relaxed);
         self.status.recovering.store(self.core.is_recovering(), Ordering::Relaxed);
     }
 

@@ -12,13 +12,13 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{Request, StatusCode};
 use chitin_core::EventName;
-use chitin_proto::http::Code;
 use chitin_store::{NoReason, Verdict};
 use serde::Deserialize;
 use serde_json::json;
 
 use super::guard::Caller;
 use super::problem::{Answered, Oops};
+use super::refusals::Bound;
 use super::submit::json as answer;
 use super::{Shared, accept, body};
 use crate::backup::{self, BackupError, Stop};
@@ -49,12 +49,12 @@ pub(crate) async fn post(
     Extension(caller): Extension<Caller>,
     request: Request<Body>,
 ) -> Answered {
-    let body = body::read_json(&face, request, MAX_BODY_BYTES).await?;
+    let body = body::read_json(&face, &caller, request, MAX_BODY_BYTES).await?;
     let Wanted { path, replace } = accept::parse(&body.bytes)?;
     caller.must_own("take a backup")?;
     let place = Arc::clone(&face.budgets.backups)
         .try_acquire_owned()
-        .map_err(|_| Oops::new(Code::Overloaded, "a backup is being taken already; try again after it"))?;
+        .map_err(|_| Oops::refused(Bound::Backups, "a backup is being taken already; try again after it"))?;
     let gone = Arc::new(AtomicBool::new(false));
     let _raises = Gone(Arc::clone(&gone));
     let (source, status, tasks) =
@@ -92,18 +92,16 @@ pub(crate) async fn post(
 /// told.
 fn refused(error: BackupError) -> Oops {
     let detail = chain(&error);
-    let code = match &error {
+    let bound = match &error {
         BackupError::Exists { .. } | BackupError::Target { .. } => return Oops::invalid("path", detail),
-        BackupError::File { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
-            Code::StorageFull
-        }
+        BackupError::File { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => Bound::Disk,
         BackupError::File { .. } => return Oops::invalid("path", detail),
-        BackupError::Stopped(_) => Code::Overloaded,
-        BackupError::Store(error) if error.verdict() == Verdict::No(NoReason::Full) => Code::StorageFull,
+        BackupError::Stopped(_) => Bound::Backups,
+        BackupError::Store(error) if error.verdict() == Verdict::No(NoReason::Full) => Bound::Disk,
         BackupError::Store(_) | BackupError::NoStore { .. } | BackupError::DataDir(_) => {
             tracing::error!(error = detail, "a backup failed");
-            Code::StorageUnavailable
+            Bound::Store
         }
     };
-    Oops::new(code, detail)
+    Oops::refused(bound, detail)
 }

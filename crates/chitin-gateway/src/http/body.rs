@@ -1,6 +1,5 @@
 //! Bodies: bounded before they are read, in bytes and in time, and counted against what is in flight (R1.3, R2.2).
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -8,9 +7,12 @@ use axum::http::{HeaderMap, Request, header};
 use bytes::{Bytes, BytesMut};
 use chitin_proto::http::Code;
 use http_body_util::BodyExt;
-use tokio::sync::OwnedSemaphorePermit;
 
+use super::budget::Share;
+use super::guard::Caller;
+use super::places::{ClientNo, Place};
 use super::problem::Oops;
+use super::refusals::Bound;
 use super::{Shared, guard};
 
 /// A client that sends too much without asking first is heard out for so long and so far, unheeded, so that it can
@@ -24,21 +26,27 @@ const SMALL_BYTES: u64 = 65_536;
 /// A body with the budget it takes and its request's place among those in flight; given back when it is dropped.
 pub(crate) struct Whole {
     pub(crate) bytes: Bytes,
-    budget: Option<OwnedSemaphorePermit>,
-    _place: OwnedSemaphorePermit,
+    budget: Option<Share>,
+    _place: Place,
 }
 
 impl Whole {
     /// Lets go of the bytes once all is made of them that will be; the budget goes along with that, the place stays. The bytes
     /// are a piece of the connection's own buffer: held while an answer is waited for, they would have it take another.
-    pub(crate) fn release(&mut self) -> Option<OwnedSemaphorePermit> {
+    pub(crate) fn release(&mut self) -> Option<Share> {
         self.bytes = Bytes::new();
         self.budget.take()
     }
 }
 
 /// Reads a JSON body of at most `most` bytes.
-pub(crate) async fn read_json(face: &Shared, request: Request<Body>, most: u64) -> Result<Whole, Oops> {
+pub(crate) async fn read_json(
+    face: &Shared,
+    caller: &Caller,
+    request: Request<Body>,
+    most: u64,
+) -> Result<Whole, Oops> {
+    let client = caller.1;
     check_content_type(request.headers())?;
     let asks_first = request.headers().contains_key(header::EXPECT);
     let said = match request.headers().get(header::CONTENT_LENGTH) {
@@ -52,12 +60,12 @@ pub(crate) async fn read_json(face: &Shared, request: Request<Body>, most: u64) 
         }
         return Err(too_large(most));
     }
-    let budget = budget(face, said.unwrap_or(most))?;
+    let budget = budget(face, client, said.unwrap_or(most))?;
     let patience = Duration::from_millis(face.limits.body_timeout_ms);
     let read = tokio::time::timeout(patience, read_bounded(&mut body, said, most)).await;
     match read {
         // Only now: a thousand slow senders must not take the places of everybody else.
-        Ok(Ok(bytes)) => Ok(Whole { bytes, budget: Some(budget), _place: guard::place(face).await? }),
+        Ok(Ok(bytes)) => Ok(Whole { bytes, budget: Some(budget), _place: guard::place(face, client).await? }),
         Ok(Err(oops)) => {
             if oops.is_none() {
                 hear_out(&mut body).await;
@@ -72,14 +80,14 @@ pub(crate) async fn read_json(face: &Shared, request: Request<Body>, most: u64) 
 }
 
 /// Room for a body of so many bytes, before it is read.
-fn budget(face: &Shared, bytes: u64) -> Result<OwnedSemaphorePermit, Oops> {
-    let kib = u32::try_from(bytes / 1_024 + 1).unwrap_or(u32::MAX);
+fn budget(face: &Shared, client: ClientNo, bytes: u64) -> Result<Share, Oops> {
+    let kib = bytes / 1_024 + 1;
     let budgets = &face.budgets;
     let small = (bytes <= SMALL_BYTES).then_some(&budgets.small_body_kib);
     let mut rooms = small.into_iter().chain([&budgets.body_kib]);
     rooms
-        .find_map(|room| Arc::clone(room).try_acquire_many_owned(kib).ok())
-        .ok_or_else(|| Oops::new(Code::Overloaded, "too many bytes are in flight; try again"))
+        .find_map(|room| room.take(client, kib))
+        .ok_or_else(|| Oops::refused(Bound::Bodies, "too many bytes are in flight; try again"))
 }
 
 /// `Err(None)`: more than allowed.

@@ -134,10 +134,11 @@ impl Connections {
         Entered { connections: Arc::clone(self), number, line }
     }
 
-    /// A look at all of them, after which those that are overdue end.
-    pub(super) fn look(&self) {
-        self.now_ms.store(clock::boottime_ms(), Ordering::Relaxed);
-        let patience = self.patience_with(self.left());
+    /// A look at all of them, after which those that are overdue end. Where much of the memory for answers is taken, so do
+    /// those who take nothing of theirs.
+    pub(super) fn look(&self, now_ms: i64, answers_are_many: bool) {
+        self.now_ms.store(now_ms, Ordering::Relaxed);
+        let patience = self.patience_with(self.left(), answers_are_many);
         let Ok(lines) = self.lines.lock() else { return };
         for line in lines.by_number.values().filter(|line| line.is_overdue(patience)) {
             self.cut.fetch_add(1, Ordering::Relaxed);
@@ -145,13 +146,15 @@ impl Connections {
         }
     }
 
-    fn patience_with(&self, left: u64) -> Patience {
+    fn patience_with(&self, left: u64, answers_are_many: bool) -> Patience {
         let Patience { head_ms, idle_ms, stalled_ms } = self.patience;
-        if left >= self.most / FEW_PART {
-            return self.patience;
+        let are_few = left < self.most / FEW_PART;
+        let at_most = |ms: i64, is_scarce: bool| if is_scarce { ms.min(SCARCE_MS) } else { ms };
+        Patience {
+            head_ms: at_most(head_ms, are_few),
+            idle_ms: at_most(idle_ms, are_few),
+            stalled_ms: at_most(stalled_ms, are_few || answers_are_many),
         }
-        let at_most = |ms: i64| ms.min(SCARCE_MS);
-        Patience { head_ms: at_most(head_ms), idle_ms: at_most(idle_ms), stalled_ms: at_most(stalled_ms) }
     }
 
     /// All end once they have their answers.
@@ -201,9 +204,15 @@ mod tests {
     #[test]
     fn patience_ends_where_places_do() {
         let connections = connections(80, 20_000);
-        assert_eq!(connections.patience_with(20), connections.patience);
+        assert_eq!(connections.patience_with(20, false), connections.patience);
         let scarce = Patience { head_ms: SCARCE_MS, idle_ms: SCARCE_MS, stalled_ms: SCARCE_MS };
-        assert_eq!(connections.patience_with(19), scarce);
+        assert_eq!(connections.patience_with(19, false), scarce);
+        let slow = Patience { stalled_ms: SCARCE_MS, ..connections.patience };
+        assert_eq!(
+            connections.patience_with(20, true),
+            slow,
+            "they hold what others wait to be answered from"
+        );
     }
 
     #[test]

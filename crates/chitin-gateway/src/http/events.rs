@@ -8,17 +8,18 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, Uri, header};
 use bytes::Bytes;
 use chitin_core::TaskId;
-use chitin_proto::http::Code;
 use chitin_store::{EventPlace, Reader, StoreError, StoredEvent};
 use serde_json::json;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::Sender;
 
+use super::budget::Share;
+use super::guard::{Caller, watcher};
 use super::pieces::{CutShort, Piece, Pieces};
 use super::problem::{Answered, Oops};
 use super::tasks::{query, unknown_parameter};
@@ -77,9 +78,14 @@ fn wanted(uri: &Uri, headers: &HeaderMap, last_allowed: bool) -> Result<Wanted, 
     Ok(wanted)
 }
 
-pub(crate) async fn all(State(face): State<Shared>, headers: HeaderMap, uri: Uri) -> Answered {
+pub(crate) async fn all(
+    State(face): State<Shared>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Answered {
     let wanted = wanted(&uri, &headers, true)?;
-    let permit = place(&face)?;
+    let permit = watcher(&face, &caller)?;
     let after = wanted.after.as_deref().map(|after| render::parse_id(&face.store_tag, after));
     let bounds = lookup::read(&face, Reader::event_bounds).await?;
     let (reading, first) = match after {
@@ -111,13 +117,14 @@ pub(crate) async fn all(State(face): State<Shared>, headers: HeaderMap, uri: Uri
 
 pub(crate) async fn of_task(
     State(face): State<Shared>,
+    Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
     headers: HeaderMap,
     uri: Uri,
 ) -> Answered {
     let wanted = wanted(&uri, &headers, false)?;
     let task = lookup::resolve(&face, &id).await?;
-    let permit = place(&face)?;
+    let permit = watcher(&face, &caller)?;
     let after = wanted.after.as_deref().and_then(|after| render::parse_id(&face.store_tag, after));
     let after = after.unwrap_or_default();
     let first = page_of(&face, task, after).await?.ok_or_else(|| Oops::no_such_task(&id))?;
@@ -133,18 +140,8 @@ pub(crate) async fn of_task(
     })
 }
 
-/// A place among those that watch (R1.2).
-fn place(face: &Shared) -> Result<OwnedSemaphorePermit, Oops> {
-    Arc::clone(&face.budgets.watchers).try_acquire_owned().map_err(|_| {
-        Oops::new(
-            Code::Overloaded,
-            format!("{} requests wait or stream already; try again", face.limits.watchers),
-        )
-    })
-}
-
 /// The answer, fed by a task of its own until there is no more or nobody reads.
-fn stream<W, F>(face: &Shared, place: OwnedSemaphorePermit, work: W) -> Answered
+fn stream<W, F>(face: &Shared, place: Share, work: W) -> Answered
 where
     W: FnOnce(Shared, Sender<Piece>) -> F + Send + 'static,
     F: Future<Output = Result<(), CutShort>> + Send + 'static,

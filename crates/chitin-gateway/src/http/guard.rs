@@ -6,24 +6,23 @@ use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, header};
 use axum::response::IntoResponse;
 use chitin_proto::http::Code;
+use http_body::Body as _;
 use hyper::body::Incoming;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
-use tokio::sync::OwnedSemaphorePermit;
 use tower_service::Service;
 
 use super::Shared;
-use super::line::{Answer, Line, Phase};
-use super::problem::{Oops, in_our_form};
-
-/// A place among the requests in flight is waited for this long: a burst passes, an overload does not.
-const PLACE_WAIT: Duration = Duration::from_millis(100);
+use super::budget::Share;
+use super::line::{Answer, LARGE_ANSWER_BYTES, Line, Phase, ROOM_WAIT, Room};
+use super::places::{ClientNo, Place};
+use super::problem::{Answered, Oops, in_our_form};
+use super::refusals::Bound;
 
 /// The largest head of a request: nobody needs half of it.
 pub(super) const MAX_HEAD_BYTES: usize = 32 * 1_024;
@@ -42,14 +41,14 @@ pub(crate) enum Peer {
     },
 }
 
-/// Who asks, once known; fairness and idempotency are by this name.
+/// Who asks, once known; fairness and idempotency are by this name, and bounds by its number.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Caller(pub(crate) Arc<str>);
+pub(crate) struct Caller(pub(crate) Arc<str>, pub(crate) ClientNo);
 
 impl Caller {
     /// Whoever has this token.
-    pub(crate) fn token(name: &str) -> Self {
-        Self(format!("token:{name}").into())
+    pub(crate) fn token(name: &str, number: ClientNo) -> Self {
+        Self(format!("token:{name}").into(), number)
     }
 
     /// The user the gateway runs as, or the administrator's token: for what is done to the gateway itself.
@@ -75,7 +74,10 @@ pub(crate) struct Access {
 impl Access {
     fn caller(&self, peer: &Peer, headers: &HeaderMap) -> Result<Caller, Oops> {
         match peer {
-            Peer::Local { uid } if *uid == self.uid || *uid == 0 => Ok(Caller(format!("uid:{uid}").into())),
+            Peer::Local { uid } if *uid == self.uid || *uid == 0 => {
+                let number = ClientNo(self.tokens.len() + usize::from(*uid != self.uid));
+                Ok(Caller(format!("uid:{uid}").into(), number))
+            }
             Peer::Local { uid } => Err(Oops::new(
                 Code::Forbidden,
                 format!("the socket is for user {} alone; you are user {uid}", self.uid),
@@ -161,39 +163,46 @@ impl Guarded {
         Self { face, routes, peer }
     }
 
-    async fn answer(self, mut request: Request<Body>) -> Response<Body> {
+    async fn answer(self, request: Request<Body>) -> Response<Body> {
+        let face = Arc::clone(&self.face);
+        let response = self.routed(request).await.unwrap_or_else(IntoResponse::into_response);
+        in_our_form(response, &face.refusals)
+    }
+
+    async fn routed(self, mut request: Request<Body>) -> Answered {
         let Self { face, mut routes, peer } = self;
-        if let Err(oops) = check_head(request.uri(), request.headers()) {
-            return oops.into_response();
-        }
+        check_head(request.uri(), request.headers())?;
         let open = matches!(request.uri().path(), "/healthz" | "/readyz");
-        if let Err(oops) = face.access.check_origin(&peer, request.uri(), request.headers()) {
-            return oops.into_response();
-        }
+        face.access.check_origin(&peer, request.uri(), request.headers())?;
+        let mut held = None;
         if !open {
-            match face.access.caller(&peer, request.headers()) {
-                Ok(caller) => _ = request.extensions_mut().insert(caller),
-                Err(oops) => return oops.into_response(),
+            let caller = face.access.caller(&peer, request.headers())?;
+            // Whoever watches has a budget of their own, and whoever sends a body takes a place when it has arrived: both
+            // by the route.
+            if !watches(request.method(), request.uri()) && !sends(&request) {
+                held = Some(place(&face, caller.1).await?);
             }
+            request.extensions_mut().insert(caller);
         }
-        // Whoever watches has a budget of their own, and whoever sends a body takes a place when it has arrived: both by
-        // the route.
-        let held = if open || watches(request.method(), request.uri()) || sends(&request) {
-            None
-        } else {
-            match place(&face).await {
-                Ok(place) => Some(place),
-                Err(oops) => return oops.into_response(),
-            }
-        };
         let response = match Caught(AssertUnwindSafe(routes.call(request))).await {
-            Ok(Ok(response)) => in_our_form(response),
+            Ok(Ok(response)) => response,
             Ok(Err(never)) => match never {},
-            Err(()) => Oops::internal("a route panicked").into_response(),
+            Err(()) => return Err(Oops::internal("a route panicked")),
         };
+        let response = room(&face, response).await;
         drop(held);
         response
     }
+}
+
+/// A large answer takes room until its reader has it; one whose room was taken before it was read is let through.
+async fn room(face: &Shared, mut response: Response<Body>) -> Answered {
+    let bytes = response.body().size_hint().exact().unwrap_or(0);
+    if bytes > LARGE_ANSWER_BYTES && response.extensions().get::<Room>().is_none() {
+        let room = Room::take(face, bytes, ROOM_WAIT).await?;
+        response.extensions_mut().insert(room);
+    }
+    Ok(response)
 }
 
 fn check_head(uri: &Uri, headers: &HeaderMap) -> Result<(), Oops> {
@@ -211,18 +220,26 @@ fn check_head(uri: &Uri, headers: &HeaderMap) -> Result<(), Oops> {
 }
 
 /// A place among the requests in flight.
-pub(super) async fn place(face: &Shared) -> Result<OwnedSemaphorePermit, Oops> {
+pub(super) async fn place(face: &Shared, client: ClientNo) -> Result<Place, Oops> {
     let places = &face.budgets.requests;
-    if let Ok(place) = Arc::clone(places).try_acquire_owned() {
-        return Ok(place);
-    }
-    match tokio::time::timeout(PLACE_WAIT, Arc::clone(places).acquire_owned()).await {
-        Ok(Ok(place)) => Ok(place),
-        _ => {
-            let most = face.limits.requests;
-            Err(Oops::new(Code::Overloaded, format!("{most} requests are in flight; try again")))
-        }
-    }
+    places.take(client).await.ok_or_else(|| {
+        let most = places.most();
+        Oops::refused(
+            Bound::Requests,
+            format!("{most} requests are in flight, or your share of them; try again"),
+        )
+    })
+}
+
+/// A place among those that wait or stream.
+pub(super) fn watcher(face: &Shared, caller: &Caller) -> Result<Share, Oops> {
+    face.budgets.watchers.take(caller.1, 1).ok_or_else(|| {
+        let most = face.budgets.watchers.most();
+        Oops::refused(
+            Bound::Watchers,
+            format!("{most} requests wait or stream already, or your share of them; try again"),
+        )
+    })
 }
 
 /// The request will wait for something to happen: the routes that do, and no other with their parameters.
@@ -255,8 +272,9 @@ impl hyper::service::Service<Request<Incoming>> for OnLine {
         let Self { guarded, line } = self.clone();
         line.enter(Phase::Answer);
         Box::pin(async move {
-            let response = guarded.answer(request.map(Body::new)).await;
-            Ok(response.map(|body| Answer::new(body, line)))
+            let mut response = guarded.answer(request.map(Body::new)).await;
+            let room = response.extensions_mut().remove::<Room>();
+            Ok(response.map(|body| Answer::new(body, line, room)))
         })
     }
 }

@@ -7,8 +7,8 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use chitin_cache::Lent;
 use http_body::{Frame, SizeHint};
-use tokio::sync::OwnedSemaphorePermit;
 
+use super::budget::Share;
 use super::pieces::CutShort;
 
 /// The body.
@@ -17,11 +17,11 @@ pub(super) struct Held {
     piece_bytes: usize,
     _lent: Lent,
     /// A reader of much may take as long as it likes: it is one of those that watch.
-    _place: OwnedSemaphorePermit,
+    _place: Share,
 }
 
 impl Held {
-    pub(super) fn new(body: Bytes, piece_bytes: usize, lent: Lent, place: OwnedSemaphorePermit) -> Self {
+    pub(super) fn new(body: Bytes, piece_bytes: usize, lent: Lent, place: Share) -> Self {
         Self { rest: body, piece_bytes, _lent: lent, _place: place }
     }
 }

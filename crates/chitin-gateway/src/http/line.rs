@@ -6,12 +6,18 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
+
+use super::Face;
+use super::budget::Share;
+use super::problem::Oops;
+use super::refusals::Bound;
 
 /// What a connection is at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -201,11 +207,32 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
 pub(crate) struct Answer {
     body: Body,
     line: Arc<Line>,
+    _room: Option<Room>,
+}
+
+/// An answer of more bytes takes room: smaller ones mostly fit into what the kernel buffers.
+pub(super) const LARGE_ANSWER_BYTES: u64 = 65_536;
+/// How long room for an answer is waited for: others are being read meanwhile.
+pub(super) const ROOM_WAIT: Duration = Duration::from_secs(1);
+
+/// What a large answer takes of the memory for answers, until its reader has it.
+#[derive(Debug, Clone)]
+pub(super) struct Room(#[expect(dead_code, reason = "it is given back when it is dropped")] Arc<Share>);
+
+impl Room {
+    /// For so many bytes, at least.
+    pub(super) async fn take(face: &Face, bytes: u64, patience: Duration) -> Result<Self, Oops> {
+        let share = face.budgets.answer_kib.wait(bytes.div_ceil(1_024), patience).await;
+        let share = share.ok_or_else(|| {
+            Oops::refused(Bound::Answers, "too many large answers wait for their readers; try again")
+        })?;
+        Ok(Self(Arc::new(share)))
+    }
 }
 
 impl Answer {
-    pub(super) fn new(body: Body, line: Arc<Line>) -> Self {
-        Self { body, line }
+    pub(super) fn new(body: Body, line: Arc<Line>, room: Option<Room>) -> Self {
+        Self { body, line, _room: room }
     }
 }
 
@@ -282,7 +309,7 @@ mod tests {
         let (line, now_ms) = line();
         let line = Arc::new(line);
         line.enter(Phase::Answer);
-        let answer = Answer::new(Body::empty(), Arc::clone(&line));
+        let answer = Answer::new(Body::empty(), Arc::clone(&line), None);
         now_ms.store(2_000, Ordering::Relaxed);
         drop(answer);
         now_ms.store(2_061, Ordering::Relaxed);

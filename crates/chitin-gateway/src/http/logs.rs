@@ -10,6 +10,7 @@ mod wire;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderValue, Response, Uri, header};
@@ -21,6 +22,8 @@ use tokio::sync::mpsc::Sender;
 use self::order::Cursor;
 use self::source::Source;
 use self::wire::Form;
+use super::guard::{Caller, watcher};
+use super::line::Room;
 use super::pieces::{CutShort, Piece, Pieces};
 use super::problem::{Answered, Oops};
 use super::tasks::{query, unknown_parameter};
@@ -34,6 +37,8 @@ const QUICKEST_LOOK: Duration = Duration::from_millis(10);
 const SLOWEST_LOOK: Duration = Duration::from_millis(160);
 /// The store is asked this often even if nothing woke us.
 const ASK_EVERY: Duration = Duration::from_secs(1);
+/// How long a stream waits for room in memory: longer than a reader may take nothing.
+const ROOM_WAIT: Duration = Duration::from_secs(60);
 /// A framed stream shows that it lives.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
@@ -48,7 +53,12 @@ pub(super) struct Wanted {
     from: [u64; 2],
 }
 
-pub(crate) async fn get(State(face): State<Shared>, Path(id): Path<String>, uri: Uri) -> Answered {
+pub(crate) async fn get(
+    State(face): State<Shared>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+    uri: Uri,
+) -> Answered {
     let wanted = wanted(&uri)?;
     let task = lookup::resolve(&face, &id).await?;
     let detail = lookup::read(&face, move |reader| reader.task_by_id(task)).await?;
@@ -73,12 +83,7 @@ pub(crate) async fn get(State(face): State<Shared>, Path(id): Path<String>, uri:
             ),
         ));
     }
-    let place = Arc::clone(&face.budgets.watchers).try_acquire_owned().map_err(|_| {
-        Oops::new(
-            Code::Overloaded,
-            format!("{} requests wait or stream already; try again", face.limits.watchers),
-        )
-    })?;
+    let place = watcher(&face, &caller)?;
     let (sender, receiver) = tokio::sync::mpsc::channel(WAITING_PIECES);
     let shared = Arc::clone(&face);
     face.tasks.spawn(TaskKind::Stream, async move {
@@ -240,6 +245,13 @@ async fn drain(
     sender: &Sender<Piece>,
 ) -> Result<Option<bool>, CutShort> {
     let ended = attempt.outcome.is_some();
+    // What is read whole is held until its reader has it.
+    let _room = match (ended, attempt.logs) {
+        (true, KeptLogs::Stored) => {
+            Some(Room::take(face, face.limits.inline_log_bytes, ROOM_WAIT).await.map_err(|_| CutShort)?)
+        }
+        _ => None,
+    };
     let source = match (ended, attempt.logs) {
         (true, KeptLogs::None) => return Ok(Some(false)),
         (true, KeptLogs::Stored) => {

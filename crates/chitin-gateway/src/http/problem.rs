@@ -8,18 +8,20 @@ use chitin_core::{Conflict, Refusal, TaskState};
 use chitin_proto::http::{Code, PROBLEM_CONTENT_TYPE, Problem};
 use chitin_store::StoreError;
 
+use super::refusals::{Bound, Refusals};
 use crate::engine::{Trouble, chain};
 
 /// Ends a request with an error answer. Boxed, so that what goes well stays small.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Oops(Box<Parts>);
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Parts {
     code: Code,
     detail: String,
     field: Option<String>,
-    retry_after_s: Option<u64>,
+    /// What turned it away: it passes by itself, and the answer says when it is worth asking again.
+    bound: Option<Bound>,
     header: Option<(HeaderName, HeaderValue)>,
 }
 
@@ -28,14 +30,14 @@ pub(crate) type Answered = Result<Response<Body>, Oops>;
 
 impl Oops {
     pub(crate) fn new(code: Code, detail: impl Into<String>) -> Self {
-        // What passes by itself says when it is worth asking again.
-        let retry_after_s = match code {
-            Code::QueueFull | Code::RateLimited | Code::Overloaded | Code::SubmitTimeout => Some(1),
-            Code::StorageUnavailable => Some(1),
-            Code::StorageFull => Some(10),
-            _ => None,
-        };
-        Self(Box::new(Parts { code, detail: detail.into(), field: None, retry_after_s, header: None }))
+        Self(Box::new(Parts { code, detail: detail.into(), field: None, bound: None, header: None }))
+    }
+
+    /// Turned away.
+    pub(crate) fn refused(bound: Bound, detail: impl Into<String>) -> Self {
+        let mut oops = Self::new(bound.code(), detail);
+        oops.0.bound = Some(bound);
+        oops
     }
 
     pub(crate) fn field(mut self, field: impl Into<String>) -> Self {
@@ -72,54 +74,49 @@ impl Oops {
 
     pub(crate) fn store(error: &StoreError) -> Self {
         tracing::error!(error = %chain(error), "a read failed");
-        Self::new(Code::StorageUnavailable, "the database could not be read; try again")
+        Self::refused(Bound::Store, "the database could not be read; try again")
     }
 }
 
 impl From<Trouble> for Oops {
     fn from(trouble: Trouble) -> Self {
-        match trouble {
-            Trouble::Overloaded => {
-                Self::new(Code::Overloaded, "too many commands wait for the disk; try again")
+        let (bound, detail) = match trouble {
+            Trouble::Overloaded => (Bound::Commands, "too many commands wait for the disk; try again"),
+            Trouble::Full => (Bound::Disk, "the disk is full; nothing was stored; free some space"),
+            Trouble::Unavailable => {
+                (Bound::Store, "the database refuses to store anything; nothing was stored")
             }
-            Trouble::Full => {
-                Self::new(Code::StorageFull, "the disk is full; nothing was stored; free some space")
+            Trouble::Row => {
+                // Our bug, which the log tells.
+                let detail = "the database refused this row and takes others; nothing of it was stored";
+                return Self::new(Code::Internal, detail);
             }
-            Trouble::Unavailable => Self::new(
-                Code::StorageUnavailable,
-                "the database refuses to store anything; nothing was stored",
-            ),
-            // Our bug, which the log tells.
-            Trouble::Row => Self::new(
-                Code::Internal,
-                "the database refused this row and takes others; nothing of it was stored",
-            ),
-            Trouble::LogFull => Self::new(
-                Code::Overloaded,
-                "the write-ahead log is over its cap; try again when it was worked off",
-            ),
-            Trouble::TooLate => Self::new(
-                Code::SubmitTimeout,
+            Trouble::LogFull => {
+                (Bound::Log, "the write-ahead log is over its cap; try again when it was worked off")
+            }
+            Trouble::TooLate => (
+                Bound::Late,
                 "the disk did not answer in time; nearly always it was dropped, else it was done; ask again",
             ),
-            Trouble::Recovering => Self::new(
-                Code::Overloaded,
+            Trouble::Recovering => (
+                Bound::Recovery,
                 "the gateway takes up its tasks one by one after early ends; nothing was stored; try again",
             ),
-            Trouble::Stopping => Self::new(Code::Overloaded, "the gateway is stopping; try again"),
-        }
+            Trouble::Stopping => (Bound::Stopping, "the gateway is stopping; try again"),
+        };
+        Self::refused(bound, detail)
     }
 }
 
 impl From<Refusal> for Oops {
     fn from(refusal: Refusal) -> Self {
         match refusal {
-            Refusal::QueueFull { waiting, limit } => Self::new(
-                Code::QueueFull,
+            Refusal::QueueFull { waiting, limit } => Self::refused(
+                Bound::Queue,
                 format!("{waiting} tasks wait; {limit} are allowed; try again when some are done"),
             ),
-            Refusal::BytesFull { waiting, limit } => Self::new(
-                Code::QueueFull,
+            Refusal::BytesFull { waiting, limit } => Self::refused(
+                Bound::QueueBytes,
                 format!(
                     "waiting tasks hold {waiting} bytes; {limit} are allowed; try again when some are done"
                 ),
@@ -128,8 +125,8 @@ impl From<Refusal> for Oops {
                 "queue",
                 format!("there are {limit} queues, and no more are allowed; use one of them"),
             ),
-            Refusal::TooLate => Self::new(
-                Code::SubmitTimeout,
+            Refusal::TooLate => Self::refused(
+                Bound::Late,
                 "the disk did not take the task in time, and it was dropped; try again with the same Idempotency-Key",
             ),
             Refusal::KeyMismatch => Self::new(
@@ -159,15 +156,24 @@ pub(crate) fn say(state: TaskState) -> String {
 }
 
 impl IntoResponse for Oops {
+    /// Written down by the guard, which knows what is being turned away at the moment: see [`in_our_form`].
     fn into_response(self) -> Response<Body> {
-        let Parts { code, detail, field, retry_after_s, header: extra } = *self.0;
+        let mut response = Response::new(Body::empty());
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+impl Oops {
+    fn written(self, refusals: &Refusals) -> Response<Body> {
+        let Parts { code, detail, field, bound, header: extra } = *self.0;
         let problem = Problem {
             code: code.as_str().to_owned(),
             title: code.title().to_owned(),
             status: code.status(),
             detail,
             field,
-            retry_after_s,
+            retry_after_s: bound.map(|bound| refusals.turned_away(bound)),
         };
         let body = serde_json::to_vec(&problem).unwrap_or_default();
         let mut response = Response::new(Body::from(body));
@@ -185,26 +191,29 @@ impl IntoResponse for Oops {
     }
 }
 
-/// A framework's own refusal (no such route, another method) in our form.
-pub(crate) fn in_our_form(response: Response<Body>) -> Response<Body> {
+/// An answer as it leaves: an error as a problem with what is known of when to ask again, a framework's own refusal (no
+/// such route, another method) in our form.
+pub(crate) fn in_our_form(mut response: Response<Body>, refusals: &Refusals) -> Response<Body> {
+    if let Some(oops) = response.extensions_mut().remove::<Oops>() {
+        return oops.written(refusals);
+    }
     let status = response.status();
-    let ours = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == PROBLEM_CONTENT_TYPE);
-    if ours || !(status.is_client_error() || status.is_server_error()) {
+    if !(status.is_client_error() || status.is_server_error()) {
+        refusals.served();
         return response;
     }
-    match status.as_u16() {
-        404 => Oops::new(Code::NotFound, "there is no such route").into_response(),
+    let oops = match status.as_u16() {
+        404 => Oops::new(Code::NotFound, "there is no such route"),
         405 => {
             let oops =
                 Oops::new(Code::MethodNotAllowed, "the route exists for other methods; see the header Allow");
             match response.headers().get(header::ALLOW) {
-                Some(allow) => oops.header(header::ALLOW, allow.clone()).into_response(),
-                None => oops.into_response(),
+                Some(allow) => oops.header(header::ALLOW, allow.clone()),
+                None => oops,
             }
         }
-        400..=499 => {
-            Oops::new(Code::InvalidRequest, "the request's path or query cannot be read").into_response()
-        }
-        _ => Oops::internal("an answer without a form").into_response(),
-    }
+        400..=499 => Oops::new(Code::InvalidRequest, "the request's path or query cannot be read"),
+        _ => Oops::internal("an answer without a form"),
+    };
+    oops.written(refusals)
 }

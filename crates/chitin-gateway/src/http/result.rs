@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderValue, Response, header};
@@ -12,10 +13,11 @@ use chitin_cache::{Cache, Key, Lent, Wanted};
 use chitin_core::{Seq, TaskId, Ticket};
 use chitin_proto::http::Code;
 use chitin_store::{EndMeta, Reader, ResultMeta, StoreError};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::Sender;
 
+use super::guard::{Caller, watcher};
 use super::held::Held;
+use super::line::{LARGE_ANSWER_BYTES, ROOM_WAIT, Room};
 use super::pieces::{CutShort, Piece, Pieces};
 use super::problem::{Answered, Oops, say};
 use super::{Shared, lookup};
@@ -25,8 +27,14 @@ use crate::tasks::TaskKind;
 /// at the store.
 const PIECE_BYTES: usize = 128 * 1_024;
 
-pub(crate) async fn get(State(face): State<Shared>, Path(id): Path<String>) -> Answered {
+pub(crate) async fn get(
+    State(face): State<Shared>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+) -> Answered {
     let task = lookup::resolve(&face, &id).await?;
+    // For a piece of it; all of a large one is lent by the cache.
+    let room = Room::take(&face, u64::try_from(PIECE_BYTES).unwrap_or(u64::MAX), ROOM_WAIT).await?;
     let cache = Arc::clone(&face.cache);
     let look = lookup::read(&face, move |reader| Look::at(reader, &cache, task)).await?;
     let Look { end, lent, found } = look.ok_or_else(|| Oops::no_such_task(&id))?;
@@ -65,11 +73,14 @@ pub(crate) async fn get(State(face): State<Shared>, Path(id): Path<String>) -> A
     let first = first.ok_or_else(|| Oops::no_such_task(&id))?;
     let is_whole = u64::try_from(first.len()).is_ok_and(|len| len == bytes);
     let body = match lent {
-        _ if !is_whole => piece_by_piece(&face, end.seq, bytes, first)?,
+        _ if !is_whole => piece_by_piece(&face, &caller, end.seq, bytes, first)?,
         None => Body::from(first),
-        Some(lent) => Body::new(Held::new(first, PIECE_BYTES, lent, watcher(&face)?)),
+        Some(lent) => Body::new(Held::new(first, PIECE_BYTES, lent, watcher(&face, &caller)?)),
     };
     let mut response = Response::new(body);
+    if bytes > LARGE_ANSWER_BYTES {
+        response.extensions_mut().insert(room);
+    }
     let headers = response.headers_mut();
     let kind = HeaderValue::from_str(&result.content_type)
         .unwrap_or_else(|_| HeaderValue::from_static("application/octet-stream"));
@@ -142,19 +153,9 @@ fn offer(cache: &Cache, key: Key, wanted: &Wanted, body: &Bytes) {
     }
 }
 
-/// A place among those whose readers take as long as they like.
-fn watcher(face: &Shared) -> Result<OwnedSemaphorePermit, Oops> {
-    Arc::clone(&face.budgets.watchers).try_acquire_owned().map_err(|_| {
-        Oops::new(
-            Code::Overloaded,
-            format!("{} requests wait or stream already; try again", face.limits.watchers),
-        )
-    })
-}
-
 /// A stream like those of logs, and within their budget: its reader may take as long as it likes.
-fn piece_by_piece(face: &Shared, seq: Seq, bytes: u64, first: Bytes) -> Result<Body, Oops> {
-    let place = watcher(face)?;
+fn piece_by_piece(face: &Shared, caller: &Caller, seq: Seq, bytes: u64, first: Bytes) -> Result<Body, Oops> {
+    let place = watcher(face, caller)?;
     let (sender, receiver) = tokio::sync::mpsc::channel(1);
     let shared = Arc::clone(face);
     face.tasks.spawn(TaskKind::Stream, async move {

@@ -19,6 +19,7 @@ use super::guard::{Guarded, MAX_HEAD_BYTES, MAX_HEADERS, Peer};
 use super::line::Watched;
 use super::reserve::Reserve;
 use super::{Shared, routes};
+use crate::clock;
 use crate::tasks::TaskKind;
 
 /// After an accept failed (descriptors are gone): long enough not to spin, short enough not to be noticed.
@@ -51,7 +52,7 @@ impl Listeners {
             looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
             loop {
                 tokio::select! {
-                    _ = looks.tick() => face.connections.look(),
+                    _ = looks.tick() => look(&face),
                     () = face.tasks.stopped() => break,
                 }
             }
@@ -59,10 +60,19 @@ impl Listeners {
             // Answers under way are given, to whoever takes them.
             loop {
                 looks.tick().await;
-                face.connections.look();
+                look(&face);
             }
         });
     }
+}
+
+/// What is looked at now and then, so that no request has to.
+fn look(face: &Shared) {
+    let now_ms = clock::boottime_ms();
+    face.connections.look(now_ms, face.budgets.answer_kib.is_scarce());
+    face.budgets.requests.tell_time(now_ms);
+    face.memory.look(&face.events);
+    face.refusals.look(now_ms, face.engine.status(), &face.limits);
 }
 
 /// A listening socket.

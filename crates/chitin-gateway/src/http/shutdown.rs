@@ -23,7 +23,7 @@ pub(crate) async fn post(
     Extension(caller): Extension<Caller>,
     request: Request<Body>,
 ) -> Answered {
-    let body = body::read_json(&face, request, 1_000).await?;
+    let body = body::read_json(&face, &caller, request, 1_000).await?;
     let Shutdown { mode } = accept::parse(&body.bytes)?;
     caller.must_own("stop the gateway")?;
     let running = face.hub.len();

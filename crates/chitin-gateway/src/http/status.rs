@@ -5,11 +5,12 @@ use std::sync::atomic::Ordering;
 use axum::extract::State;
 use axum::http::StatusCode;
 use chitin_cache::{CacheStatus, Counts};
-use chitin_proto::http::{Code, Layers, StatusView};
+use chitin_proto::http::{Layers, StatusView};
 use serde_json::json;
 
 use super::Shared;
 use super::problem::{Answered, Oops};
+use super::refusals::Bound;
 use super::submit::json as answer;
 use super::time;
 use crate::tasks::TaskKind;
@@ -24,7 +25,7 @@ pub(crate) async fn readyz(State(face): State<Shared>) -> Answered {
     let status = face.engine.status();
     match status.refusing().or_else(|| status.damaged()) {
         None => Ok(answer(StatusCode::OK, "{\"status\":\"ready\"}".to_owned())),
-        Some(_) => Err(Oops::new(Code::StorageUnavailable, "the store takes no new work at the moment")),
+        Some(_) => Err(Oops::refused(Bound::Store, "the store takes no new work at the moment")),
     }
 }
 
@@ -36,7 +37,10 @@ pub(crate) async fn status(State(face): State<Shared>) -> Answered {
     let (commits, commands) = face.engine.status().commits();
     let limits = &face.limits;
     let lives = face.supervised.lives();
-    let in_use = |most: u64, left: usize| most.saturating_sub(u64::try_from(left).unwrap_or(u64::MAX));
+    let budgets = &face.budgets;
+    let refused = |bound| face.refusals.count(bound);
+    let sheds = face.memory.is_shedding() || face.refusals.are_many();
+    let recovers = face.engine.status().is_recovering();
     let full = figures.waiting >= limits.waiting_tasks || figures.waiting_bytes >= limits.waiting_bytes;
     let view = StatusView {
         pid: std::process::id(),
@@ -46,7 +50,7 @@ pub(crate) async fn status(State(face): State<Shared>) -> Answered {
         isolation: face.isolation.tier.to_owned(),
         layers: Layers {
             gateway: json!({
-                "state": if face.engine.status().is_recovering() { "safe mode" } else { "ok" },
+                "state": if recovers { "safe mode" } else if sheds { "shedding" } else { "ok" },
                 "restarts": lives.restarts,
                 "last_end": lives.last_end,
                 "last_end_at": lives.last_end_at_ms.map(time::show),
@@ -55,10 +59,25 @@ pub(crate) async fn status(State(face): State<Shared>) -> Answered {
                 "connections_wanted": face.connections.wanted(),
                 "connections_turned_away": face.connections.turned_away.load(Ordering::Relaxed),
                 "connections_cut": face.connections.cut.load(Ordering::Relaxed),
-                "requests": in_use(limits.requests, face.budgets.requests.available_permits()),
-                "requests_limit": limits.requests,
-                "watchers": in_use(limits.watchers, face.budgets.watchers.available_permits()),
-                "watchers_limit": limits.watchers,
+                "requests": budgets.requests.taken(),
+                "requests_limit": budgets.requests.most(),
+                "requests_refused": refused(Bound::Requests),
+                "watchers": budgets.watchers.taken(),
+                "watchers_limit": budgets.watchers.most(),
+                "watchers_refused": refused(Bound::Watchers),
+                "body_bytes": (budgets.body_kib.taken() + budgets.small_body_kib.taken()) * 1_024,
+                "body_bytes_limit": (budgets.body_kib.most() + budgets.small_body_kib.most()) * 1_024,
+                "body_bytes_refused": refused(Bound::Bodies),
+                "answer_bytes": budgets.answer_kib.taken() * 1_024,
+                "answer_bytes_limit": budgets.answer_kib.most() * 1_024,
+                "answer_bytes_refused": refused(Bound::Answers),
+                "memory_bytes": face.memory.used_bytes(),
+                "memory_bytes_limit": face.memory.most_bytes(),
+                "memory_refused": refused(Bound::Memory),
+                "commands_refused": refused(Bound::Commands),
+                "late_refused": refused(Bound::Late),
+                "recovery_refused": refused(Bound::Recovery),
+                "stopping_refused": refused(Bound::Stopping),
             }),
             queue: json!({
                 "state": if full { "full" } else { "ok" },
@@ -67,6 +86,8 @@ pub(crate) async fn status(State(face): State<Shared>) -> Answered {
                 "running": figures.running,
                 "limit": limits.waiting_tasks,
                 "bytes_limit": limits.waiting_bytes,
+                "refused": refused(Bound::Queue),
+                "bytes_refused": refused(Bound::QueueBytes),
             }),
             workers: json!({
                 "state": if face.stop.is_draining() { "draining" } else { "ok" },
@@ -85,17 +106,16 @@ pub(crate) async fn status(State(face): State<Shared>) -> Answered {
                 "commands": commands,
                 "log_bytes": log_bytes,
                 "log_bytes_limit": limits.wal_cap_bytes,
+                "log_refused": refused(Bound::Log),
+                "refused": refused(Bound::Store) + refused(Bound::Disk),
+                "backups_refused": refused(Bound::Backups),
                 "kept_bytes": figures.kept_bytes,
                 "kept_bytes_limit": limits.retention_bytes,
             }),
             cache: cache(&face.cache.status()),
             monitor: json!({ "state": "none" }),
         },
-        shedding: full
-            || log_over
-            || refusing.is_some()
-            || damaged.is_some()
-            || face.engine.status().is_recovering(),
+        shedding: full || log_over || refusing.is_some() || damaged.is_some() || recovers || sheds,
     };
     let text = serde_json::to_string(&view).map_err(|_| Oops::internal("a status that cannot be written"))?;
     Ok(answer(StatusCode::OK, text))

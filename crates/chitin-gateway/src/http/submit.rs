@@ -10,13 +10,14 @@ use axum::http::{HeaderValue, Request, Response, StatusCode, header};
 use chitin_core::{Answer, Input, Submission, SubmissionKey, TaskId, TaskSpec, TaskState};
 use chitin_failpoints::{failpoint, planted};
 use chitin_proto::http::{
-    BulkAccepted, Code, MAX_BULK_BODY_BYTES, MAX_BULK_TASKS, MAX_TASK_BODY_BYTES, Object, TaskRequest,
+    BulkAccepted, MAX_BULK_BODY_BYTES, MAX_BULK_TASKS, MAX_TASK_BODY_BYTES, Object, TaskRequest,
 };
 use serde::Deserialize;
-use tokio::sync::OwnedSemaphorePermit;
 
+use super::budget::Share;
 use super::guard::Caller;
 use super::problem::{Answered, Oops};
+use super::refusals::Bound;
 use super::{Shared, accept, body};
 use crate::{chance, clock};
 
@@ -33,7 +34,7 @@ pub(crate) async fn one(
     request: Request<Body>,
 ) -> Answered {
     let key = accept::idempotency_key(request.headers())?;
-    let mut body = body::read_json(&face, request, MAX_TASK_BODY_BYTES).await?;
+    let mut body = body::read_json(&face, &caller, request, MAX_TASK_BODY_BYTES).await?;
     let task = (chance::new_task_id(), accept::task(accept::parse(&body.bytes)?, &face.limits)?);
     let key = key.map(|key| accept::submission_key(key, "/v1/tasks", &body.bytes));
     let budget = body.release();
@@ -57,7 +58,7 @@ pub(crate) async fn bulk(
     request: Request<Body>,
 ) -> Answered {
     let key = accept::idempotency_key(request.headers())?;
-    let mut body = body::read_json(&face, request, MAX_BULK_BODY_BYTES).await?;
+    let mut body = body::read_json(&face, &caller, request, MAX_BULK_BODY_BYTES).await?;
     let bulk: Bulk = accept::parse(&body.bytes)?;
     if bulk.tasks.is_empty() || bulk.tasks.len() > MAX_BULK_TASKS {
         let detail = format!("`tasks` has {} tasks; 1 to {MAX_BULK_TASKS} are allowed", bulk.tasks.len());
@@ -82,20 +83,26 @@ async fn submit(
     caller: Caller,
     tasks: Vec<(TaskId, TaskSpec)>,
     key: Option<SubmissionKey>,
-    budget: Option<OwnedSemaphorePermit>,
+    budget: Option<Share>,
 ) -> Result<(Vec<TaskId>, TaskState, bool), Oops> {
     if face.engine.status().damaged().is_some() {
-        return Err(Oops::new(
-            Code::StorageUnavailable,
+        return Err(Oops::refused(
+            Bound::Store,
             "the database is damaged, and no new work is taken until a backup is restored; see chitin status",
         ));
     }
     if let (bytes, true) = face.engine.status().log() {
-        return Err(Oops::new(
-            Code::Overloaded,
+        return Err(Oops::refused(
+            Bound::Log,
             format!(
                 "the write-ahead log has {bytes} bytes, more than its cap; try again when it was worked off"
             ),
+        ));
+    }
+    if face.memory.is_shedding() {
+        return Err(Oops::refused(
+            Bound::Memory,
+            "the gateway's memory is nearly full; nothing was stored; try again",
         ));
     }
     failpoint!("submit.parsed");
@@ -113,8 +120,8 @@ async fn submit(
     let answer = match tokio::time::timeout(Duration::from_millis(patience_ms), answer).await {
         Ok(reply) => reply?,
         Err(_) => {
-            return Err(Oops::new(
-                Code::SubmitTimeout,
+            return Err(Oops::refused(
+                Bound::Late,
                 "the disk did not answer in time; try again with the same Idempotency-Key: a task that got through is found, not run twice",
             ));
         }

@@ -1,14 +1,16 @@
 //! `GET /v1/tasks/{id}` with its long poll, and `GET /v1/tasks`.
 
-use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, Uri};
 use chitin_core::{Seq, TaskState};
 use chitin_proto::http::{Code, MAX_WAIT_S, TaskList};
 use chitin_store::{Filter, StateFilter, TaskDetail};
 
+use super::guard::{Caller, watcher};
+use super::line::{ROOM_WAIT, Room};
 use super::problem::{Answered, Oops};
 use super::submit::json;
 use super::{Shared, lookup, view};
@@ -16,10 +18,17 @@ use super::{Shared, lookup, view};
 /// Tasks on a page, unless the client wants fewer or more.
 const PAGE: usize = 100;
 const MAX_PAGE: usize = 1_000;
+/// A page of so many bytes gives its room back at once.
+const SMALL_PAGE_BYTES: usize = 65_536;
 /// Commands on a page, in bytes: a page is whole in memory.
 const PAGE_BYTES: usize = 4_000_000;
 
-pub(crate) async fn get(State(face): State<Shared>, Path(id): Path<String>, uri: Uri) -> Answered {
+pub(crate) async fn get(
+    State(face): State<Shared>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+    uri: Uri,
+) -> Answered {
     let mut wait_s = None;
     for (name, value) in query(&uri)? {
         match name.as_str() {
@@ -38,12 +47,7 @@ pub(crate) async fn get(State(face): State<Shared>, Path(id): Path<String>, uri:
     let Some(wait_s) = wait_s else {
         return show(&load(&face, task, &id).await?);
     };
-    let Ok(_place) = Arc::clone(&face.budgets.watchers).try_acquire_owned() else {
-        return Err(Oops::new(
-            Code::Overloaded,
-            format!("{} requests wait already; try again", face.limits.watchers),
-        ));
-    };
+    let _place = watcher(&face, &caller)?;
     let over = tokio::time::sleep(Duration::from_secs_f64(wait_s));
     tokio::pin!(over);
     let watch = face.waiters.watch(task);
@@ -100,13 +104,20 @@ pub(crate) async fn list(State(face): State<Shared>, uri: Uri) -> Answered {
             _ => return Err(unknown_parameter(&name, "state, queue, tag, cursor, limit")),
         }
     }
+    // Before it is read: pages are large, and those who asked for them may be slow.
+    let room = Room::take(&face, u64::try_from(PAGE_BYTES).unwrap_or(u64::MAX), ROOM_WAIT).await?;
     let page = lookup::read(&face, move |reader| reader.list(&filter)).await?;
     let list = TaskList {
         tasks: page.tasks.iter().map(view::listed).collect(),
         next_cursor: page.next.map(|seq| seq.0.to_string()),
     };
     let text = serde_json::to_string(&list).map_err(|_| Oops::internal("a page that cannot be written"))?;
-    Ok(json(StatusCode::OK, text))
+    let is_large = text.len() > SMALL_PAGE_BYTES;
+    let mut response = json(StatusCode::OK, text);
+    if is_large {
+        response.extensions_mut().insert(room);
+    }
+    Ok(response)
 }
 
 /// Comma-separated states; `open` and `ended` stand for all of their kind.

@@ -9,12 +9,12 @@ use super::tier::{OWN_LEAF, Tier};
 
 /// One mounted hierarchy.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Mount {
+pub(super) struct Mount {
     /// The part of the hierarchy that is visible here.
-    root: String,
-    point: PathBuf,
+    pub(super) root: String,
+    pub(super) point: PathBuf,
     /// `None`: version 2.
-    controllers: Option<Vec<String>>,
+    pub(super) controllers: Option<Vec<String>>,
 }
 
 /// The best tier that works here. Makes and removes a group in each tree it tries; some file accesses, once at start.
@@ -25,7 +25,7 @@ pub fn detect() -> Tier {
     cgroup2(&mounts, &own).or_else(|| cgroup1(&mounts, &own)).unwrap_or(Tier::Rlimit)
 }
 
-fn mounts(mountinfo: &str) -> Vec<Mount> {
+pub(super) fn mounts(mountinfo: &str) -> Vec<Mount> {
     mountinfo.lines().filter_map(mount).collect()
 }
 
@@ -49,7 +49,7 @@ fn unescaped(path: &str) -> String {
 }
 
 /// This process's group in a mounted hierarchy; `cgroup` is `/proc/self/cgroup`.
-fn own_group(mount: &Mount, cgroup: &str) -> Option<PathBuf> {
+pub(super) fn own_group(mount: &Mount, cgroup: &str) -> Option<PathBuf> {
     let path = cgroup.lines().find_map(|line| {
         let mut parts = line.splitn(3, ':').skip(1);
         let (controllers, path) = (parts.next()?, parts.next()?);

@@ -242,11 +242,26 @@ fn slow_senders_keep_nobody_from_submitting() {
         assert_eq!(heard, b"HTTP/1.1 100 Continue\r\n\r\n");
         stream
     };
-    // More than there are places, and as much as large bodies may take together.
-    let _slow = [4_000, 4_000, 4_000, 9_000_000, 5_000_000].map(slow);
-    gateway.post("/v1/tasks", &json!({"command": ["true"]})).with(202);
-    let problem = gateway.post("/v1/tasks", &json!({"command": ["true"], "stdin": "x".repeat(1_000_000)}));
-    assert_eq!(problem.problem().code, "overloaded");
+    // More than there are places, and as much as one client's large bodies may take together.
+    let _slow = [4_000, 4_000, 4_000, 9_000_000, 3_000_000].map(slow);
+    let post = |bytes: usize| {
+        let body = json!({"command": ["true"], "stdin": "x".repeat(bytes)}).to_string();
+        let head = format!(
+            "POST /v1/tasks HTTP/1.1\r\ncontent-type: application/json\r\n\
+             content-length: {}\r\nexpect: 100-continue",
+            body.len()
+        );
+        begin(&gateway, &head, 25).1
+    };
+    assert_eq!(post(1_000_000), b"HTTP/1.1 503 Service Unav");
+    assert_eq!(post(10), b"HTTP/1.1 100 Continue\r\n\r\n");
+    // Another one has what is left, and not more.
+    let large =
+        |bytes: usize| gateway.post("/v1/tasks", &json!({"command": ["true"], "stdin": "x".repeat(bytes)}));
+    large(1_000_000).with(202);
+    assert_eq!(large(2_600_000).problem().code, "overloaded");
+    let layer = gateway.get("/v1/status").with(200).json()["layers"]["gateway"].clone();
+    assert_eq!(layer["body_bytes_refused"], 2, "{layer}");
 }
 
 #[test]
