@@ -1,5 +1,6 @@
 //! What came out: a table for people, JSON for programs.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -29,6 +30,8 @@ pub struct Outcome {
     pub failures: Vec<Failure>,
     /// Silences that clients saw, one for each fault under load.
     pub outages: Vec<Duration>,
+    /// What else was seen to hold, and how often.
+    pub seen: BTreeMap<String, u32>,
     /// Why it was not run at all.
     pub skipped: Option<String>,
     /// How long it took.
@@ -43,6 +46,7 @@ impl Outcome {
             trials: 0,
             failures: Vec::new(),
             outages: Vec::new(),
+            seen: BTreeMap::new(),
             skipped: None,
             took: Duration::ZERO,
         }
@@ -70,7 +74,7 @@ fn ms(time: Option<Duration>) -> String {
     time.map_or_else(|| "-".to_owned(), |time| time.as_millis().to_string())
 }
 
-/// The table, and below it what went wrong and how to see it again.
+/// The table, and below it what else was seen, what went wrong and how to see it again.
 #[must_use]
 pub fn table(outcomes: &[Outcome]) -> String {
     let mut text = format!(
@@ -79,6 +83,9 @@ pub fn table(outcomes: &[Outcome]) -> String {
     );
     text.extend(outcomes.iter().map(line));
     for outcome in outcomes {
+        for (what, times) in &outcome.seen {
+            _ = write!(text, "\nrow {}: {times} {what}\n", outcome.name);
+        }
         for Failure { seed, why } in &outcome.failures {
             _ = write!(
                 text,
@@ -122,6 +129,7 @@ pub fn json(outcomes: &[Outcome]) -> Value {
             "trials": outcome.trials,
             "failures": outcome.failures.iter().map(|failure| json!({"seed": failure.seed, "why": failure.why})).collect::<Vec<_>>(),
             "outage_ms": {"p50": ms(50), "p99": ms(99), "worst": ms(100)},
+            "seen": outcome.seen,
             "skipped": outcome.skipped,
             "took_s": outcome.took.as_secs_f64(),
         })

@@ -1,5 +1,6 @@
 //! Runs rows: session after session until there were as many trials as were asked for.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::chance::Chance;
@@ -58,6 +59,8 @@ pub struct Session<'a> {
     keep: bool,
     /// Outages that clients saw.
     outages: Vec<Duration>,
+    /// What else was seen to hold, and how often.
+    seen: BTreeMap<String, u32>,
 }
 
 impl Session<'_> {
@@ -88,6 +91,11 @@ impl Session<'_> {
     /// Clients saw this silence.
     pub(crate) fn outage(&mut self, silence: Duration) {
         self.outages.push(silence);
+    }
+
+    /// What the row's number does not tell was seen to hold, so many times.
+    pub(crate) fn saw(&mut self, what: impl Into<String>, times: u32) {
+        *self.seen.entry(what.into()).or_default() += times;
     }
 
     /// They saw these, and none may be longer than the bound.
@@ -122,6 +130,7 @@ pub fn row(row: &Row, program: &Program, options: &Options) -> Outcome {
             planted: options.planted,
             keep: options.keep,
             outages: Vec::new(),
+            seen: BTreeMap::new(),
         };
         let held = interrupt::check().and_then(|()| (row.session)(&mut session));
         match held {
@@ -132,6 +141,9 @@ pub fn row(row: &Row, program: &Program, options: &Options) -> Outcome {
             }
         }
         outcome.outages.append(&mut session.outages);
+        for (what, times) in session.seen {
+            *outcome.seen.entry(what).or_default() += times;
+        }
         seed = seed.wrapping_add(1);
     }
     outcome.took = elapsed(began);

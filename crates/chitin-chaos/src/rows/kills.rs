@@ -105,6 +105,10 @@ fn under_load(session: &mut Session<'_>) -> Held<u32> {
     fs::write(gateway.home.join("stop"), "").during("tell the counters")?;
     for id in &counters {
         counted(&gateway, id)?;
+        session.saw(
+            format!("running tasks outlived {kills} kills: one attempt, every line of output, own exit code"),
+            1,
+        );
     }
     record.nobody_refused()?;
     session.judge_outages(record.outages(&faults))?;
