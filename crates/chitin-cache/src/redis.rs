@@ -1,9 +1,9 @@
 //! The bytes in a Redis server, which may be down, slow, hang, refuse, forget and lie: each of these is a miss.
 //!
 //! Keys are `store:task:round`, values the bytes as they are, each with a time to live. A read is one `GET` within its budget,
-//! a fill one `SET`. The value of another length is not even read, one of another digest is dropped.
+//! a fill one `SETEX`. A value of another length is not even read, one of another digest is dropped.
 //!
-//! By hand and not by a library, because what is needed is four commands, and what must hold is every bound: see ADR 15.
+//! By hand and not by a library, because what is needed is five commands, and what must hold is every bound: see ADR 15.
 
 mod link;
 mod server;
