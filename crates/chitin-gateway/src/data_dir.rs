@@ -28,7 +28,6 @@ pub(crate) mod names {
     pub(crate) const GATEWAY_PID: &str = "gateway.pid";
     pub(crate) const LOG: &str = "chitin.log";
     pub(crate) const SPOOL: &str = "spool";
-    pub(crate) const SPARES: &str = "spares";
     pub(crate) const BACKUPS: &str = "backups.json";
     pub(crate) const INSTANCE: &str = "instance";
 }

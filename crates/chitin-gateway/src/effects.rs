@@ -60,12 +60,13 @@ impl World {
                 }
                 Output::Settled { attempt, keep_logs } => {
                     failpoint!("effect.settled");
-                    self.hub.settled(attempt);
-                    self.janitor.remove(Removal::Attempt {
-                        id: attempt.id,
-                        attempt: attempt.attempt,
-                        keep_logs,
-                    });
+                    if !self.hub.settled(attempt, keep_logs) {
+                        self.janitor.remove(Removal::Attempt {
+                            id: attempt.id,
+                            attempt: attempt.attempt,
+                            keep_logs,
+                        });
+                    }
                 }
                 Output::Publish { attempt, round } => {
                     failpoint!("effect.publish");

@@ -96,7 +96,7 @@ pub fn restore(data_dir: &Path, backup: &Path, end_running: bool) -> Result<Rest
     // First that it can be done, then what cannot be taken back.
     let draft = data.join(DRAFT);
     let prepared = prepare(&data, backup, &draft);
-    let spool = Spool::new(data.join(names::SPOOL), data.join(names::SPARES));
+    let spool = Spool::new(data.join(names::SPOOL));
     let ended = prepared.and_then(|prepared| {
         running::end(&spool, clock.boot_id(), end_running).map(|ended| (prepared, ended))
     });

@@ -27,7 +27,7 @@ use tokio::sync::Notify;
 use crate::clock::Clock;
 use crate::engine::Engine;
 use crate::readers::Readers;
-use crate::spool::Spool;
+use crate::spool::{Janitor, Spool};
 use crate::tasks::Tasks;
 
 pub(crate) use careful::take_up_one_by_one;
@@ -41,6 +41,7 @@ pub(crate) struct Context {
     pub(crate) jobs: Arc<Jobs>,
     pub(crate) readers: Readers,
     pub(crate) spool: Spool,
+    pub(crate) janitor: Janitor,
     pub(crate) tasks: Tasks,
     pub(crate) clock: Clock,
     pub(crate) tier: Tier,
@@ -57,6 +58,10 @@ pub(crate) struct Wishes {
     pub(crate) key: AttemptKey,
     end: AtomicBool,
     settled: AtomicBool,
+    /// Meant once it is settled.
+    keep_logs: AtomicBool,
+    /// Somebody talks with its shim, and afterwards has its folder removed.
+    is_listened_to: AtomicBool,
     /// Its shim is listened to.
     found: AtomicBool,
     changed: Notify,
@@ -83,6 +88,8 @@ impl Hub {
             key,
             end: AtomicBool::new(end_requested),
             settled: AtomicBool::new(false),
+            keep_logs: AtomicBool::new(false),
+            is_listened_to: AtomicBool::new(false),
             found: AtomicBool::new(false),
             changed: Notify::new(),
         });
@@ -95,14 +102,17 @@ impl Hub {
         }
     }
 
-    pub(crate) fn settled(&self, key: AttemptKey) {
-        if let Some(wishes) = self.get(key) {
-            wishes.raise(&wishes.settled);
-            self.with(|attempts| attempts.remove(&(key.seq, key.attempt)));
-            if let Ok(mut voids) = self.voids.lock() {
-                voids.remove(&(key.seq, key.attempt));
-            }
+    /// Its end is committed. True: whoever listens to its shim sees to its folder.
+    pub(crate) fn settled(&self, key: AttemptKey, keep_logs: bool) -> bool {
+        let Some(wishes) = self.get(key) else { return false };
+        wishes.keep_logs.store(keep_logs, Ordering::SeqCst);
+        wishes.raise(&wishes.settled);
+        self.with(|attempts| attempts.remove(&(key.seq, key.attempt)));
+        if let Ok(mut voids) = self.voids.lock() {
+            voids.remove(&(key.seq, key.attempt));
         }
+        // One that ceases to listen looks whether it was settled after it said so: one of the two sees the other.
+        wishes.is_listened_to.load(Ordering::SeqCst)
     }
 
     /// Ends everything that runs. What ends because of this is put back, not cancelled: no task says that somebody

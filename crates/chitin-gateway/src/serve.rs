@@ -174,7 +174,7 @@ impl Life {
         let tier = tier(&instance);
         let readers =
             Readers::new(database, store_options.clone(), limits.readers, Arc::clone(engine.status()));
-        let spool = Spool::new(data.join(names::SPOOL), data.join(names::SPARES));
+        let spool = Spool::new(data.join(names::SPOOL));
         let hub = Arc::new(Hub::default());
         let jobs = Arc::new(Jobs::default());
         let waiters = Arc::new(Waiters::default());
@@ -184,7 +184,7 @@ impl Life {
         let world = World {
             hub: Arc::clone(&hub),
             jobs: Arc::clone(&jobs),
-            janitor,
+            janitor: janitor.clone(),
             waiters: Arc::clone(&waiters),
             events: Arc::clone(&events),
             cache: Arc::clone(&cache),
@@ -225,6 +225,7 @@ impl Life {
             jobs,
             readers,
             spool,
+            janitor,
             tasks,
             clock,
             tier,
@@ -274,7 +275,7 @@ impl Life {
             // that this life served.
             supervised.ready();
             listeners.serve(&face);
-            upkeep(&context, &janitor);
+            upkeep(&context);
             publish::begin(&face, context.epoch);
             tracing::info!(
                 pid = std::process::id(),
@@ -403,14 +404,14 @@ fn successor(options: &Options, data: &DataDir, doors: &Doors) -> Result<Success
 }
 
 /// Looks for folders and groups that a lost removal left, now and then.
-fn upkeep(context: &Arc<Context>, janitor: &Janitor) {
-    let (shared, janitor) = (Arc::clone(context), janitor.clone());
+fn upkeep(context: &Arc<Context>) {
+    let shared = Arc::clone(context);
     context.tasks.spawn(TaskKind::Upkeep, async move {
         // Before that, groups of attempts that were not taken up yet would look like leftovers.
         take_up_one_by_one(&shared).await;
         loop {
-            let (context, janitor) = (Arc::clone(&shared), janitor.clone());
-            let swept = shared.tasks.blocking(move || sweep_folders(&context, &janitor)).await;
+            let context = Arc::clone(&shared);
+            let swept = shared.tasks.blocking(move || sweep_folders(&context)).await;
             if let Some(Err(error)) = swept {
                 tracing::warn!(error, "leftover folders could not be swept");
             }
@@ -422,9 +423,12 @@ fn upkeep(context: &Arc<Context>, janitor: &Janitor) {
     });
 }
 
-fn sweep_folders(context: &Context, janitor: &Janitor) -> Result<(), String> {
+fn sweep_folders(context: &Context) -> Result<(), String> {
     let folders = context.spool.folders().map_err(|error| error.to_string())?;
     for (id, attempt) in folders {
+        if context.spool.is_held(id) {
+            continue;
+        }
         let verdict = |reader: &Reader| reader.spool_verdict(id, attempt);
         let keep_logs = match context.readers.with(verdict).map_err(|error: StoreError| chain(&error))? {
             SpoolVerdict::Running => continue,
@@ -433,7 +437,7 @@ fn sweep_folders(context: &Context, janitor: &Janitor) -> Result<(), String> {
             SpoolVerdict::EndedRemove | SpoolVerdict::Unknown => false,
         };
         if leftover::has_left(context, id, attempt) {
-            janitor.remove(Removal::Attempt { id, attempt, keep_logs });
+            context.janitor.remove(Removal::Attempt { id, attempt, keep_logs });
         }
     }
     // A group of an attempt that is not under way was left by a shim that was killed.

@@ -1,8 +1,8 @@
 //! The spool folders as the gateway sees them: makes one before a shim starts, removes it after the settlement was
-//! committed, or keeps it for another attempt (`spares`). A removal that is lost with the process is done by the next
-//! sweep.
+//! committed, or gives it to another attempt with the shim that rests there (`resting`). A removal that is lost with
+//! the process is done by the next sweep.
 
-mod spares;
+mod resting;
 
 use std::collections::VecDeque;
 use std::fs::{self, DirBuilder};
@@ -18,9 +18,11 @@ use chitin_core::{AttemptNo, TaskId};
 use chitin_failpoints::failpoint;
 use chitin_proto::shim::names;
 
+use chitin_shim::start::Resting;
+
 use crate::runner::shortage;
 
-use spares::Spares;
+use resting::RestingShims;
 
 /// Removals that may wait. What does not fit is left for the sweep.
 const WAITING_REMOVALS: usize = 10_000;
@@ -28,24 +30,48 @@ const WAITING_REMOVALS: usize = 10_000;
 /// attempt before. Each of them does so once.
 const MAKE_TRIES: u32 = 5;
 
-/// A shim that was told that its end is committed goes at once; its folder is looked at after that.
-const SHIM_GOES: Duration = Duration::from_millis(10);
+/// The attempt whose folder may serve another task: the others of a task have a folder in the same one.
+pub(crate) const FIRST: AttemptNo = AttemptNo(1);
 
 /// Where the folders are.
 #[derive(Debug, Clone)]
 pub(crate) struct Spool {
     root: PathBuf,
-    spares: Arc<Mutex<Spares>>,
+    resting: Arc<Mutex<RestingShims>>,
 }
 
 impl Spool {
-    /// `spares` is a folder for emptied ones, on the same file system.
-    pub(crate) fn new(root: PathBuf, spares: PathBuf) -> Self {
-        Self { root, spares: Arc::new(Mutex::new(Spares::new(spares))) }
+    pub(crate) fn new(root: PathBuf) -> Self {
+        Self { root, resting: Arc::default() }
     }
 
-    fn spares(&self) -> MutexGuard<'_, Spares> {
-        self.spares.lock().unwrap_or_else(PoisonError::into_inner)
+    fn resting(&self) -> MutexGuard<'_, RestingShims> {
+        self.resting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The shim in the folder of this task's first attempt is about to be asked to rest. False: it is not to be asked.
+    pub(crate) fn hold(&self, id: TaskId) -> bool {
+        self.resting().hold(id)
+    }
+
+    pub(crate) fn is_held(&self, id: TaskId) -> bool {
+        self.resting().is_held(id)
+    }
+
+    /// It rests.
+    pub(crate) fn rests(&self, id: TaskId, shim: Resting) {
+        self.resting().rests(id, shim);
+    }
+
+    /// Ends holding a folder. `Some`: it is still there, with the shim that rests in it, if one does.
+    pub(crate) fn let_go(&self, id: TaskId) -> Option<Option<Resting>> {
+        self.resting().let_go(id)
+    }
+
+    /// A folder for a task's first attempt, with a shim that rests in it, if there is one.
+    pub(crate) fn take(&self, id: TaskId) -> Option<(PathBuf, Resting)> {
+        let shim = self.resting().give(&self.root, id)?;
+        Some((self.attempt(id, FIRST), shim))
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -68,10 +94,10 @@ impl Spool {
     /// Makes an attempt's folder. Only the gateway ever does, so a straggling shim of a swept attempt finds nothing.
     pub(crate) fn make(&self, id: TaskId, attempt: AttemptNo) -> io::Result<PathBuf> {
         let folder = self.attempt(id, attempt);
-        // Held until it is made: else the task's folder could be taken for a spare in between.
-        let mut spares = self.spares();
-        if attempt == AttemptNo(1) && spares.give(&self.task(id)) {
-            return Ok(folder);
+        // Locked until it is made: else the task's folder could be given away in between.
+        let mut resting = self.resting();
+        if attempt != FIRST {
+            resting.spoil(id);
         }
         let mut tries = MAKE_TRIES;
         loop {
@@ -102,23 +128,24 @@ impl Spool {
         Ok(found)
     }
 
+    /// What is held is removed by whoever holds it.
     fn carry_out(&self, removal: Removal) -> io::Result<()> {
-        match removal {
+        let (Removal::Task { id } | Removal::Attempt { id, .. }) = removal;
+        if !self.resting().removal_begins(id) {
+            return Ok(());
+        }
+        let removed = match removal {
             Removal::Task { id } => ignore_missing(fs::remove_dir_all(self.task(id))),
-            Removal::Attempt { id, attempt: AttemptNo(1), keep_logs: false }
-                if self.spares().take(&self.task(id)).unwrap_or(false) =>
-            {
-                Ok(())
-            }
             Removal::Attempt { id, attempt, keep_logs: false } => {
-                let folder = self.attempt(id, attempt);
-                ignore_missing(remove_flat(&folder))?;
+                let removed = ignore_missing(remove_flat(&self.attempt(id, attempt)));
                 // Other attempts may stand in it.
                 _ = fs::remove_dir(self.task(id));
-                Ok(())
+                removed
             }
             Removal::Attempt { id, attempt, keep_logs: true } => keep_only_logs(&self.attempt(id, attempt)),
-        }
+        };
+        self.resting().removal_ends(id);
+        removed
     }
 }
 
@@ -180,10 +207,9 @@ pub(crate) struct Janitor {
 impl Janitor {
     pub(crate) fn spawn(spool: Spool) -> io::Result<Self> {
         let (sender, removals) = sync_channel(WAITING_REMOVALS);
-        let thread = thread::Builder::new().name("chitin-janitor".to_owned()).spawn(move || {
-            clean(&spool, &removals);
-            spool.spares().clear();
-        })?;
+        let thread = thread::Builder::new()
+            .name("chitin-janitor".to_owned())
+            .spawn(move || clean(&spool, &removals))?;
         Ok(Self { sender, thread: Arc::new(Mutex::new(Some(thread))) })
     }
 
@@ -200,22 +226,19 @@ impl Janitor {
     }
 }
 
-/// Carries removals out, each a little after it was asked for: its shim is told at the same moment, and a folder whose
-/// shim is gone may be kept.
+/// Carries removals out.
 fn clean(spool: &Spool, removals: &Receiver<Removal>) {
-    let mut last = None;
     // Those for which something was short, oldest first.
     let mut again = VecDeque::new();
     let mut pause = shortage::PAUSE;
     loop {
-        let next = match last {
-            Some(_) => removals.recv_timeout(SHIM_GOES),
-            None if again.is_empty() => removals.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            None => removals.recv_timeout(pause),
+        let next = if again.is_empty() {
+            removals.recv().map_err(|_| RecvTimeoutError::Disconnected)
+        } else {
+            removals.recv_timeout(pause)
         };
         let ended = matches!(next, Err(RecvTimeoutError::Disconnected));
-        let before = std::mem::replace(&mut last, next.ok());
-        if let Some(removal) = before.or_else(|| again.pop_front()) {
+        if let Some(removal) = next.ok().or_else(|| again.pop_front()) {
             failpoint!("spool.remove.before");
             match spool.carry_out(removal) {
                 Ok(()) => pause = Duration::ZERO,
@@ -242,7 +265,7 @@ mod tests {
     #[test]
     fn beside_kept_logs_stands_whatever_a_straggling_shim_must_still_find() {
         let root = tempfile::tempdir().unwrap();
-        let spool = Spool::new(root.path().join("spool"), root.path().join("spares"));
+        let spool = Spool::new(root.path().join("spool"));
         let (id, attempt) = (TaskId([1; 16]), AttemptNo(1));
         let folder = spool.make(id, attempt).unwrap();
         let names = ["stdout.0", "stderr.0", names::INTERLEAVE, "claim-old", "exit", "shim.sock", "result"];

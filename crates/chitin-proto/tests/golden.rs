@@ -92,10 +92,15 @@ fn same<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &str, values:
 
 #[test]
 fn frames_are_as_they_were() {
-    same("to-shim.jsonl", &[ToShim::Attach { v: 1, epoch: 7 }, ToShim::Cancel, ToShim::Settled]);
+    same(
+        "to-shim.jsonl",
+        &[ToShim::Attach { v: 1, epoch: 7 }, ToShim::Cancel, ToShim::Settled, ToShim::Rest],
+    );
     let started = FromShim::Started { v: 1, shim_pid: 100, pid: 101, started_at_ms: 1_700_000_000_000 };
     let ended = reports().into_iter().map(|report| FromShim::Ended(Box::new(report)));
-    let frames: Vec<FromShim> = [FromShim::Void { v: 1 }, started].into_iter().chain(ended).collect();
+    let resting = FromShim::Resting { v: 1 };
+    let frames: Vec<FromShim> =
+        [FromShim::Void { v: 1 }, started].into_iter().chain(ended).chain([resting]).collect();
     same("from-shim.jsonl", &frames);
 }
 

@@ -1,8 +1,10 @@
-//! The claim: the one moment that decides who owns an attempt. A shim links a locked file to the claim's name before
-//! it starts anything; a recovering gateway that finds no claim links a void one. Whoever comes second obeys.
+//! The claim: the one moment that decides who owns an attempt. A shim gives a locked file the claim's name before it
+//! starts anything, if nobody has that name; a recovering gateway that finds no claim links a void one. Whoever comes
+//! second obeys.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
+use std::os::unix::fs::FileExt;
 
 use chitin_failpoints::{failpoint, planted};
 use chitin_proto::shim::{Claim, ClaimedBy, Order, PROTOCOL_VERSION, names};
@@ -16,13 +18,20 @@ use crate::spool::Spool;
 pub(crate) enum Claimed {
     /// This shim, for as long as the file is open: the lock says that it lives.
     Ours(File),
-    /// Somebody linked first.
+    /// Somebody was first.
     Void,
+}
+
+/// A claim of an attempt that is settled, still locked: the file serves again under another name.
+#[derive(Debug)]
+pub(crate) struct OldClaim {
+    pub(crate) file: File,
+    pub(crate) name: String,
 }
 
 /// Claims the attempt. The lock is taken before the name exists: a claim that can be read and is not locked belongs
 /// to a dead shim. Nothing is made durable: after a power cut another boot id says that nobody lives.
-pub(crate) fn claim(spool: &Spool, order: &Order) -> io::Result<Claimed> {
+pub(crate) fn claim(spool: &Spool, order: &Order, old: Option<OldClaim>) -> io::Result<Claimed> {
     let pid = std::process::id();
     let stat = proc::stat(pid).ok_or_else(|| io::Error::other("cannot read its own start time"))?;
     let claim = Claim {
@@ -31,19 +40,28 @@ pub(crate) fn claim(spool: &Spool, order: &Order) -> io::Result<Claimed> {
         boot_id: order.boot_id.clone(),
         shim: Some(ClaimedBy { pid, start_ticks: stat.start_ticks, isolation: order.isolation.clone() }),
     };
-    let draft = format!("claim.{pid}");
-    let mut file = spool.open_file(&draft, OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC)?;
-    file.write_all(&serde_json::to_vec(&claim)?)?;
-    file.try_lock().map_err(io::Error::from)?;
+    let draft = match old {
+        Some(old) => old,
+        None => {
+            let name = format!("claim.{pid}");
+            let file = spool.open_file(&name, OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC)?;
+            file.try_lock().map_err(io::Error::from)?;
+            OldClaim { file, name }
+        }
+    };
+    let bytes = serde_json::to_vec(&claim)?;
+    draft.file.write_all_at(&bytes, 0)?;
+    draft.file.set_len(u64::try_from(bytes.len()).unwrap_or(u64::MAX))?;
     failpoint!("shim.claim.link.before");
     if planted!("start-without-claim") {
-        return Ok(Claimed::Ours(file));
+        return Ok(Claimed::Ours(draft.file));
     }
-    let linked = spool.link(&draft, &names::claim(&order.token));
-    let _ = spool.remove_file(&draft);
-    match linked {
-        Ok(()) => Ok(Claimed::Ours(file)),
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(Claimed::Void),
+    match spool.rename_to_new(&draft.name, &names::claim(&order.token)) {
+        Ok(()) => Ok(Claimed::Ours(draft.file)),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+            let _ = spool.remove_file(&draft.name);
+            Ok(Claimed::Void)
+        }
         Err(e) => Err(e),
     }
 }

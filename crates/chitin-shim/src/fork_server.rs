@@ -13,24 +13,18 @@
 //! Invariant: one thread, so that a copy is whole. Invariant: it never reads an order.
 
 use std::fs::File;
-use std::io::{IoSlice, IoSliceMut};
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, setsid};
 use rustix::io::Errno;
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, recv, recvmsg, send, sendmsg,
-};
+use rustix::net::{RecvFlags, SendFlags, recv, send};
 
 use crate::attempt::{self, Given};
 use crate::title::{self, Arguments};
-use crate::{limits, sys};
+use crate::{request, sys};
 
 /// The argument that asks for it, in the place of a spool folder, whose path has a slash.
 pub(crate) const ARGUMENT: &str = "--fork-server";
@@ -40,23 +34,13 @@ pub(crate) const NAME: &std::ffi::CStr = c"chitin-forks";
 
 const _: () = assert!(NAME.count_bytes() >= title::SHIM.count_bytes());
 
-/// Order, socket, standard input: what a shim is born with.
-const DESCRIPTORS: usize = 3;
-
-/// One shim to start.
-struct Request {
-    spool_dir: PathBuf,
-    given: Given,
-}
-
 /// Serves the connection on descriptor 0 until its other end closes.
 pub(crate) fn serve() -> ExitCode {
     let Ok(parent) = Parent::prepare() else { return ExitCode::FAILURE };
-    let mut folder = vec![0; limits::PATH_BYTES];
     loop {
-        match receive(std::io::stdin().as_fd(), &mut folder) {
-            Ok(Some(request)) => {
-                let forked = sys::fork_copy(|| parent.become_shim(request));
+        match request::receive(std::io::stdin().as_fd()) {
+            Ok(Some((spool_dir, descriptors))) => {
+                let forked = sys::fork_copy(|| parent.become_shim(spool_dir, descriptors));
                 if answer(std::io::stdin().as_fd(), forked).is_err() {
                     return ExitCode::SUCCESS;
                 }
@@ -87,51 +71,16 @@ impl Parent {
     }
 
     /// In the copy: the connection is closed, and the rest is a shim's life.
-    fn become_shim(&self, Request { spool_dir, given }: Request) -> u8 {
+    fn become_shim(&self, spool_dir: PathBuf, [order, gateway, stdin]: [OwnedFd; 3]) -> u8 {
         if dup2_stdin(std::io::stdout()).is_err() {
             return 1;
         }
         if let Some(arguments) = self.arguments {
             arguments.become_shim(&spool_dir);
         }
-        u8::from(!attempt::live(&spool_dir, Ok(given), self.oom_score))
+        let given = Given { order: order.into(), gateway: gateway.into(), stdin };
+        u8::from(!attempt::live(spool_dir, Ok(given), self.oom_score, self.arguments))
     }
-}
-
-/// The next request; `None`: the gateway is gone, or says what is none.
-fn receive(connection: BorrowedFd<'_>, folder: &mut [u8]) -> Result<Option<Request>, Errno> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let flags = RecvFlags::CMSG_CLOEXEC;
-    let got = rustix::io::retry_on_intr(|| {
-        recvmsg(connection, &mut [IoSliceMut::new(folder)], &mut control, flags)
-    })?;
-    let mut descriptors = control.drain().filter_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
-        _ => None,
-    });
-    let mut descriptors = descriptors.next().into_iter().flatten();
-    let mut next = || descriptors.next();
-    let (Some(order), Some(gateway), Some(stdin)) = (next(), next(), next()) else { return Ok(None) };
-    let folder = folder.get(..got.bytes).unwrap_or_default();
-    Ok(Some(Request {
-        spool_dir: PathBuf::from(std::ffi::OsStr::from_bytes(folder)),
-        given: Given { order: order.into(), gateway: gateway.into(), stdin },
-    }))
-}
-
-/// Asks for a shim.
-pub(crate) fn ask(
-    connection: BorrowedFd<'_>,
-    spool_dir: &Path,
-    descriptors: &[BorrowedFd<'_>; DESCRIPTORS],
-) -> Result<(), Errno> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    control.push(SendAncillaryMessage::ScmRights(descriptors));
-    let folder = [IoSlice::new(spool_dir.as_os_str().as_bytes())];
-    let flags = SendFlags::NOSIGNAL;
-    rustix::io::retry_on_intr(|| sendmsg(connection, &folder, &mut control, flags)).map(|_| ())
 }
 
 /// Says which process is the shim, or why there is none, as the negative error number.

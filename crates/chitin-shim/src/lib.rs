@@ -10,7 +10,8 @@
 //! | the life cycle, pure | [`machine`] |
 //! | the loop that carries it out | `run`, `conn`, `output`, `memory`, `report` |
 //! | groups and trees | [`groups`], [`tree`], `proc` |
-//! | the process that shims are forked from | `fork_server`, `title` |
+//! | the process that shims are forked from | `fork_server`, `request`, `title` |
+//! | waiting for another order once all is settled | `rest` |
 //! | for the gateway: starting shims, finding them again | [`start`], [`recover`] |
 //! | for gateway and supervisor: what they were started with | [`inherited`], [`descriptors`] |
 //! | for the gateway: its own memory | [`heap`] |
@@ -34,6 +35,8 @@ mod output;
 mod proc;
 pub mod recover;
 mod report;
+mod request;
+mod rest;
 mod run;
 mod spool;
 pub mod start;
@@ -43,7 +46,6 @@ pub mod tree;
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
-use std::path::Path;
 use std::process::ExitCode;
 
 /// The whole program: runs the attempt whose spool folder is given, with descriptors 0, 1 and 2 as a gateway gives
@@ -60,6 +62,6 @@ pub fn main(argument: Option<OsString>) -> ExitCode {
     if argument == fork_server::ARGUMENT {
         return fork_server::serve();
     }
-    let lived = attempt::live(Path::new(&argument), attempt::take_descriptors(), attempt::protect());
+    let lived = attempt::live(argument.into(), attempt::take_descriptors(), attempt::protect(), None);
     if lived { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -50,6 +50,10 @@ pub(crate) const MEMORY_POLL_MS: u64 = 500;
 /// counter after an announcement, milliseconds.
 pub(crate) const OOM_LOOK_MS: u64 = 20;
 
+/// The kernel is asked for announcements once a command has run for so long, milliseconds. To ask, and to take it back,
+/// costs more than a short command; a tree of which a process was killed may go on for no longer than this.
+pub(crate) const OOM_UNWATCHED_MS: u64 = 100;
+
 /// Looks at the counter after one announcement; then the kernel found memory elsewhere.
 pub(crate) const OOM_LOOKS: u32 = 50;
 

@@ -9,6 +9,7 @@
 //!                                 ▼
 //!                            Finishing ──▶ Reported ──no gateway──▶ Recording ──▶ Parting ──▶ exit
 //!                                             └──────── settled ───────────────────────────────▲
+//!                                             └──────── settled, and asked to stay ──▶ rest
 //! ```
 //!
 //! Connections are the same machine, because who is obeyed and when to leave depend on each other: one gateway at a
@@ -75,6 +76,8 @@ pub enum Action {
     TakeBacklog,
     /// Leave.
     Exit,
+    /// Wait for another order, or leave: the end is committed and nothing of the tree is left.
+    Rest,
 }
 
 /// Who began the end of the command.
@@ -214,6 +217,12 @@ impl Machine {
                     out.push(Action::Exit);
                 }
             }
+            ToShim::Rest => match (self.phase, self.remains) {
+                (Phase::Reported, Remains::Nothing) => out.push(Action::Rest),
+                // A process that cannot be ended stays a child of this shim, and no shim has two trees.
+                (Phase::Reported | Phase::Recording | Phase::Parting, _) => out.push(Action::Exit),
+                _ => {}
+            },
         }
     }
 

@@ -14,6 +14,9 @@ use crate::{limits, proc};
 enum Means {
     /// No limit, or the kernel does all of it.
     None,
+    /// The kernel is asked to announce once the command has run for a while: most are over by then, and how they ended is
+    /// told by the counter.
+    NotYet,
     /// The kernel announces; the counter follows a moment later. The file is what the kernel watches.
     Announced { event: EventFd, _control: File },
     /// The counter, looked at from time to time.
@@ -43,12 +46,7 @@ impl MemoryWatch {
         match (isolation, groups.holds_memory()) {
             (Isolation::Cgroup2 { .. }, _) => Self::none(),
             (_, false) => polled(Means::Tree { limit_bytes }, limits::MEMORY_POLL_MS),
-            (_, true) => match groups.oom_event() {
-                Some(Ok((event, control))) => {
-                    Self { means: Means::Announced { event, _control: control }, look_at: None, looks: 0 }
-                }
-                _ => polled(Means::Counter, limits::OOM_POLL_MS),
-            },
+            (_, true) => polled(Means::NotYet, limits::OOM_UNWATCHED_MS),
         }
     }
 
@@ -79,8 +77,14 @@ impl MemoryWatch {
         if self.look_at.is_none_or(|at| now < at) {
             return false;
         }
+        if matches!(self.means, Means::NotYet) {
+            self.means = match groups.oom_event() {
+                Some(Ok((event, control))) => Means::Announced { event, _control: control },
+                _ => Means::Counter,
+            };
+        }
         let (met, again) = match &self.means {
-            Means::None => (false, None),
+            Means::None | Means::NotYet => (false, None),
             Means::Announced { .. } => {
                 self.looks = self.looks.saturating_sub(1);
                 (groups.oom_kills() > 0, (self.looks > 0).then_some(limits::OOM_LOOK_MS))

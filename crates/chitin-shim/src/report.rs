@@ -36,6 +36,34 @@ pub(crate) struct Run {
     pub(crate) ended_ms: u64,
 }
 
+/// What earlier commands of this process used, where the kernel only counts all of them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Before {
+    cpu_ms: u64,
+    /// The largest process is only known of the first command.
+    is_first: bool,
+}
+
+impl Before {
+    pub(crate) fn now(served: bool) -> Self {
+        Self { cpu_ms: if served { waited_for_ms().unwrap_or(0) } else { 0 }, is_first: !served }
+    }
+}
+
+/// CPU time of all children that were waited for, and of theirs, milliseconds.
+fn waited_for_ms() -> Option<u64> {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).ok()?;
+    let (user, system) = (usage.user_time(), usage.system_time());
+    let us = (user.tv_sec() + system.tv_sec()) * 1_000_000 + user.tv_usec() + system.tv_usec();
+    u64::try_from(us / 1_000).ok()
+}
+
+/// Memory of the largest of them, bytes.
+fn largest_process_bytes() -> Option<u64> {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).ok()?;
+    u64::try_from(usage.max_rss()).ok()?.checked_mul(1024)
+}
+
 /// The one reason of an end. Whoever began it first is named; the kernel's word on memory counts before the signal
 /// that carried it out.
 pub(crate) fn cause(why: Why, exit: Option<Exit>, oom_kills: u64, limit_bytes: Option<u64>) -> Cause {
@@ -60,15 +88,11 @@ pub(crate) fn of_run(
     spool: &Spool,
     groups: &Groups,
     output: &Output,
+    before: Before,
 ) -> ExitReport {
-    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).ok();
     let (stdout, stderr, interleave_bytes) = output.report();
-    let largest_process = || u64::try_from(usage?.max_rss()).ok()?.checked_mul(1024);
-    let waited_for_ms = || {
-        let (user, system) = (usage?.user_time(), usage?.system_time());
-        let us = (user.tv_sec() + system.tv_sec()) * 1_000_000 + user.tv_usec() + system.tv_usec();
-        u64::try_from(us / 1_000).ok()
-    };
+    let largest_process = || if before.is_first { largest_process_bytes() } else { None };
+    let waited_for_ms = || Some(waited_for_ms()?.saturating_sub(before.cpu_ms));
     ExitReport {
         cause: cause(why, exit, groups.oom_kills(), order.limits.memory_bytes),
         exit_code: exit.and_then(|e| if let Exit::Code(code) = e { Some(code) } else { None }),

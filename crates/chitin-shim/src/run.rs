@@ -15,12 +15,14 @@ use rustix::buffer::spare_capacity;
 use rustix::io::{Errno, read};
 
 use crate::child::Running;
+use crate::claim::OldClaim;
 use crate::conn::{self, Conn, Heard};
 use crate::groups::Groups;
 use crate::machine::{Action, BORN_WITH, ConnId, Input, Machine, Why};
 use crate::memory::MemoryWatch;
 use crate::output::{Output, Which};
-use crate::report::{self, Exit, Run};
+use crate::report::{self, Before, Exit, Run};
+use crate::rest::Rest;
 use crate::spool::Spool;
 use crate::{clock, limits, tree};
 
@@ -47,9 +49,14 @@ pub(crate) struct Shim {
     pub(crate) signals: SignalFd,
     pub(crate) listener: Option<UnixListener>,
     pub(crate) conns: Vec<Conn>,
+    /// Its lock says that this shim lives.
+    pub(crate) claim: File,
     pub(crate) draft: Option<File>,
     pub(crate) command: Option<Command>,
     pub(crate) report: Option<ExitReport>,
+    pub(crate) before: Before,
+    /// Whether it may serve another attempt.
+    pub(crate) may_rest: bool,
 }
 
 /// A command that was started.
@@ -113,8 +120,8 @@ impl Command {
 }
 
 impl Shim {
-    /// Runs until there is nothing left to do.
-    pub(crate) fn run(mut self, first: Option<Input>) {
+    /// Runs until there is nothing left to do, or until another attempt may be served.
+    pub(crate) fn run(mut self, first: Option<Input>) -> Option<Rest> {
         let mut inputs: VecDeque<Input> = first.into_iter().collect();
         let mut children_left = false;
         loop {
@@ -127,11 +134,11 @@ impl Shim {
             }
             while let Some(input) = inputs.pop_front() {
                 for action in self.machine.step(clock::now_ms(), input) {
-                    if action == Action::Exit {
-                        self.leave();
-                        return;
+                    match action {
+                        Action::Exit => return self.leave(),
+                        Action::Rest => return self.rest(),
+                        action => self.act(action, &mut inputs),
                     }
-                    self.act(action, &mut inputs);
                 }
             }
             for source in self.wait(if children_left { Some(now) } else { self.deadline() }) {
@@ -276,7 +283,7 @@ impl Shim {
                 self.accept(inputs);
                 inputs.push_back(Input::BacklogTaken);
             }
-            Action::Exit => {}
+            Action::Exit | Action::Rest => {}
         }
     }
 
@@ -318,7 +325,16 @@ impl Shim {
         };
         let (started_at_ms, started_ms) = (command.started_at_ms, command.started_ms);
         let run = Run { started_at_ms, started_ms, ended_at_ms, ended_ms };
-        let report = report::of_run(&self.order, run, why, exit, &self.spool, &self.groups, &command.output);
+        let report = report::of_run(
+            &self.order,
+            run,
+            why,
+            exit,
+            &self.spool,
+            &self.groups,
+            &command.output,
+            self.before,
+        );
         self.report = Some(report);
         self.memory = MemoryWatch::none();
     }
@@ -337,8 +353,25 @@ impl Shim {
     }
 
     /// What must not be found by anybody any more.
-    fn leave(self) {
+    fn leave(self) -> Option<Rest> {
         failpoint!("shim.leave");
         let _ = self.spool.remove_file(names::SOCKET);
+        None
+    }
+
+    /// Keeps what the next attempt can use, if this one was an ordinary one.
+    fn rest(mut self) -> Option<Rest> {
+        let name = names::claim(&self.order.token);
+        let is_ordinary = self.may_rest && self.groups.measure_all() && self.conns.len() == 1;
+        if !is_ordinary || !self.spool.empty(&name).is_ok_and(|emptied| emptied) {
+            return self.leave();
+        }
+        let (Some(gateway), Some(draft), Some(listener)) =
+            (self.conns.pop(), self.draft.take(), self.listener.take())
+        else {
+            return self.leave();
+        };
+        let claim = OldClaim { file: self.claim, name };
+        Some(Rest { spool: self.spool, signals: self.signals, gateway, claim, draft, listener })
     }
 }

@@ -2,9 +2,10 @@
 //! written to. Where a path is needed it leads through `/proc/self/fd/<dir>/…`, which also keeps socket addresses short
 //! (a path in a `sockaddr_un` ends at 108 bytes).
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use chitin_proto::shim::names;
@@ -12,6 +13,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, open, openat};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{UnlinkatFlags, linkat, unlinkat};
+use rustix::fs::{RenameFlags, renameat_with};
 
 /// An open spool folder.
 pub(crate) struct Spool {
@@ -27,20 +29,61 @@ impl Spool {
         Ok(Self { dir, path: std::path::absolute(path)? })
     }
 
+    /// The same folder after it was given another name.
+    pub(crate) fn moved(self, path: &Path) -> io::Result<Self> {
+        Ok(Self { dir: self.dir, path: std::path::absolute(path)? })
+    }
+
     /// Opens a file inside.
     pub(crate) fn open_file(&self, name: &str, flags: OFlag) -> io::Result<File> {
         let mode = Mode::from_bits_truncate(0o666);
         Ok(openat(&self.dir, name, flags | OFlag::O_CLOEXEC, mode)?.into())
     }
 
-    /// Gives a file inside a second name; an error if that one is there.
-    pub(crate) fn link(&self, name: &str, second: &str) -> io::Result<()> {
-        Ok(linkat(&self.dir, name, &self.dir, second, AtFlags::empty())?)
+    /// Gives a file inside another name; an error, with nothing changed, if that one is there.
+    pub(crate) fn rename_to_new(&self, name: &str, new: &str) -> io::Result<()> {
+        match renameat_with(&self.dir, name, &self.dir, new, RenameFlags::NOREPLACE) {
+            // Not every file system can say "only if it is new" of a rename; each can of a link.
+            Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
+                linkat(&self.dir, name, &self.dir, new, AtFlags::empty())?;
+                self.remove_file(name)
+            }
+            other => Ok(other?),
+        }
     }
 
     /// Takes a file's name away.
     pub(crate) fn remove_file(&self, name: &str) -> io::Result<()> {
         Ok(unlinkat(&self.dir, name, UnlinkatFlags::NoRemoveDir)?)
+    }
+
+    /// Removes what a command and its shim usually leave; what stays is of use to another attempt: the claim of this name,
+    /// the socket, the exit record's place, an unused scratch directory. False: there is more.
+    pub(crate) fn empty(&self, claim: &str) -> io::Result<bool> {
+        for entry in fs::read_dir(self.at("."))? {
+            let name = entry?.file_name();
+            let Some(name) = name.to_str() else { return Ok(false) };
+            let is_output = name == names::RESULT
+                || name == names::INTERLEAVE
+                || name.starts_with("stdout.")
+                || name.starts_with("stderr.");
+            if is_output {
+                self.remove_file(name)?;
+            } else if name == names::SCRATCH {
+                if !self.is_fresh_scratch()? {
+                    return Ok(false);
+                }
+            } else if ![claim, names::SOCKET, names::EXIT_RECORD_DRAFT].contains(&name) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn is_fresh_scratch(&self) -> io::Result<bool> {
+        let found = fs::symlink_metadata(self.at(names::SCRATCH))?;
+        let as_made = found.is_dir() && found.mode() & 0o7777 == names::SCRATCH_MODE;
+        Ok(as_made && fs::read_dir(self.at(names::SCRATCH))?.next().is_none())
     }
 
     /// Makes the scratch directory. A folder that served before may bring an unused one along.

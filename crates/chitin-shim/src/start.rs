@@ -1,5 +1,6 @@
 //! Starting a shim, for the gateway: an order in a sealed memory file, a socket pair, and a process: a copy of the
-//! [`ForkServer`]'s, or one of its own by `posix_spawn`, which costs the same however large the gateway is.
+//! [`ForkServer`]'s, or one of its own by `posix_spawn`, which costs the same however large the gateway is. A shim that
+//! has served and is [`Resting`] needs the order alone.
 
 mod server;
 
@@ -17,7 +18,7 @@ use chitin_proto::shim::{Order, OrderError};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
-use crate::{descriptors, title};
+use crate::{descriptors, request, title};
 
 pub use server::ForkServer;
 
@@ -68,16 +69,53 @@ pub fn spawn(
     Parts::new(order, stdin)?.spawn(shim_binary, spool_dir)
 }
 
-/// What a shim is born with, and the gateway's end of its socket.
+/// A shim that has served and waits for another order; see [`chitin_proto::shim::ToShim::Rest`]. Dropped, it leaves.
 #[derive(Debug)]
-struct Parts {
+pub struct Resting(UnixStream);
+
+impl Resting {
+    /// Of the socket over which it said that it rests.
+    #[must_use]
+    pub fn new(socket: UnixStream) -> Self {
+        Self(socket)
+    }
+
+    /// Has it serve another attempt. `spool_dir` is the folder it rests in, under its new name. `None`: it is gone, and
+    /// nothing was started.
+    ///
+    /// As with a fork server, whether the attempt was claimed is told by the socket.
+    ///
+    /// # Errors
+    /// See [`SpawnError`]. An error means that nothing was started.
+    pub fn start(
+        self,
+        spool_dir: &Path,
+        order: &Order,
+        stdin: Option<&[u8]>,
+    ) -> Result<Option<Spawned>, SpawnError> {
+        let Orders { order, stdin } = Orders::new(order, stdin)?;
+        self.0.set_nonblocking(true).map_err(SpawnError::Socket)?;
+        let asked = request::send(self.0.as_fd(), spool_dir, &[order.as_fd(), stdin.as_fd()]);
+        Ok(asked.is_ok().then_some(Spawned { pid: None, socket: self.0 }))
+    }
+
+    /// Tells it to leave; the socket closes when it has.
+    #[must_use]
+    pub fn leave(self) -> UnixStream {
+        // An error says that it is gone.
+        let _ = self.0.shutdown(std::net::Shutdown::Write);
+        self.0
+    }
+}
+
+/// The two files every order comes with.
+#[derive(Debug)]
+struct Orders {
     order: File,
-    socket: UnixStream,
-    theirs: UnixStream,
     stdin: File,
 }
 
-impl Parts {
+impl Orders {
     fn new(order: &Order, stdin: Option<&[u8]>) -> Result<Self, SpawnError> {
         let order = sealed(c"chitin-order", &order.encode()?).map_err(SpawnError::Memory)?;
         let stdin = match stdin {
@@ -85,15 +123,29 @@ impl Parts {
             // Opened here: `Stdio::null` on descriptor 2 would be write-only.
             None => File::open("/dev/null"),
         };
-        let stdin = stdin.map_err(SpawnError::Memory)?;
+        Ok(Self { order, stdin: stdin.map_err(SpawnError::Memory)? })
+    }
+}
+
+/// What a shim is born with, and the gateway's end of its socket.
+#[derive(Debug)]
+struct Parts {
+    orders: Orders,
+    socket: UnixStream,
+    theirs: UnixStream,
+}
+
+impl Parts {
+    fn new(order: &Order, stdin: Option<&[u8]>) -> Result<Self, SpawnError> {
+        let orders = Orders::new(order, stdin)?;
         let (socket, theirs) = UnixStream::pair().map_err(SpawnError::Socket)?;
         socket.set_nonblocking(true).map_err(SpawnError::Socket)?;
-        Ok(Self { order, socket, theirs, stdin })
+        Ok(Self { orders, socket, theirs })
     }
 
     /// In the order a shim takes them.
     fn descriptors(&self) -> [BorrowedFd<'_>; 3] {
-        [self.order.as_fd(), self.theirs.as_fd(), self.stdin.as_fd()]
+        [self.orders.order.as_fd(), self.theirs.as_fd(), self.orders.stdin.as_fd()]
     }
 
     /// A process has them, or had: ours are closed, so that a shim that is gone is noticed.
@@ -103,7 +155,8 @@ impl Parts {
 
     fn spawn(self, shim_binary: &Path, spool_dir: &Path) -> Result<Spawned, SpawnError> {
         let failed = |source| SpawnError::Process { program: shim_binary.to_owned(), source };
-        let descriptors = [self.order.into(), OwnedFd::from(self.theirs).into(), self.stdin.into()];
+        let Orders { order, stdin } = self.orders;
+        let descriptors = [order.into(), OwnedFd::from(self.theirs).into(), stdin.into()];
         let pid = execute(shim_binary, title::SHIM, [spool_dir.as_os_str()], descriptors).map_err(failed)?;
         Ok(Spawned { pid: Some(pid), socket: self.socket })
     }

@@ -11,16 +11,22 @@ use chitin_failpoints::{failpoint, planted};
 use chitin_proto::shim::{
     ExitReport, FromShim, MAX_FRAME_BYTES, PROTOCOL_VERSION, ToShim, decode_frame, encode_frame,
 };
+use chitin_shim::start::Resting;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::{Context, Job, Wishes, collect, shortage};
+use crate::spool::{FIRST, Removal};
 use crate::tasks::TaskKind;
 
 /// A shim that was told that its end is committed goes at once; it is waited for so long, so that a gateway that stops
 /// knows that nothing of it is left.
 const LAST_BREATH: Duration = Duration::from_secs(2);
+
+/// So long a shim waits for another order. Where attempts follow each other, one comes within a few milliseconds; longer
+/// would only show processes that do nothing.
+const REST: Duration = Duration::from_millis(100);
 
 /// Between the end of a conversation with a shim that was found again and the next look at it.
 const ATTACH_PAUSE: Duration = Duration::from_millis(100);
@@ -30,6 +36,8 @@ const ATTACH_PAUSE: Duration = Duration::from_millis(100);
 enum Over {
     /// The end is committed and the shim told.
     Settled,
+    /// The same, and the shim waits for another order.
+    Rests,
     /// The shim is gone, or does not speak our language.
     Gone,
     /// The shim was not the one to run this: another token is.
@@ -51,12 +59,17 @@ pub(super) fn attach(context: &Arc<Context>, key: AttemptKey, socket: StdUnixStr
 fn converse(context: &Arc<Context>, key: AttemptKey, socket: StdUnixStream, attach: bool) {
     let Some(wishes) = context.hub.get(key) else { return };
     wishes.found.store(true, Ordering::SeqCst);
+    wishes.is_listened_to.store(true, Ordering::SeqCst);
     let shared = Arc::clone(context);
     context.tasks.spawn(TaskKind::Attempt, async move {
         let over = tokio::select! {
             over = conversation(&shared, &wishes, socket, attach) => over,
             () = shared.tasks.stopped() => Over::Stopped,
         };
+        wishes.is_listened_to.store(false, Ordering::SeqCst);
+        if wishes.settled.load(Ordering::SeqCst) {
+            part(&shared, &wishes, over == Over::Rests).await;
+        }
         tracing::debug!(task.id = %key.id, attempt = key.attempt.0, ?over, "a shim's conversation is over");
         if matches!(over, Over::Gone | Over::Void) {
             if attach {
@@ -78,14 +91,25 @@ async fn conversation(context: &Arc<Context>, wishes: &Wishes, socket: StdUnixSt
     if attach && !send(&mut write, &ToShim::Attach { v: PROTOCOL_VERSION, epoch: context.epoch }).await {
         return Over::Gone;
     }
+    let key = wishes.key;
     let mut line = Vec::new();
     let mut end_sent = false;
     loop {
         if wishes.settled.load(Ordering::SeqCst) {
             failpoint!("settle.told.before");
+            let may_rest = !attach
+                && key.attempt == FIRST
+                && !wishes.keep_logs.load(Ordering::SeqCst)
+                && context.spool.hold(key.id);
             // A shim that does not hear it writes its record and goes; nobody needs that any more.
-            _ = send(&mut write, &ToShim::Settled).await;
-            _ = tokio::time::timeout(LAST_BREATH, gone(&mut read)).await;
+            _ = send(&mut write, if may_rest { &ToShim::Rest } else { &ToShim::Settled }).await;
+            let last = tokio::time::timeout(LAST_BREATH, last_frame(&mut read, &mut line)).await;
+            if may_rest && matches!(last, Ok(Some(FromShim::Resting { .. }))) {
+                if let Some(shim) = resting(read, write) {
+                    context.spool.rests(key.id, shim);
+                    return Over::Rests;
+                }
+            }
             return Over::Settled;
         }
         if !end_sent && wishes.end.load(Ordering::SeqCst) {
@@ -100,6 +124,8 @@ async fn conversation(context: &Arc<Context>, wishes: &Wishes, socket: StdUnixSt
                     tracing::debug!(task.id = %wishes.key.id, attempt = wishes.key.attempt.0, shim_pid, pid, "an attempt runs");
                 }
                 Some(FromShim::Void { .. }) => return Over::Void,
+                // Nobody asked it to.
+                Some(FromShim::Resting { .. }) => return Over::Gone,
                 Some(FromShim::Ended(report)) => {
                     if !settle(context, wishes, *report).await {
                         return Over::Stopped;
@@ -161,14 +187,54 @@ async fn send(write: &mut OwnedWriteHalf, frame: &ToShim) -> bool {
     }
 }
 
-/// Resolves when the shim has closed its end, which is when it exits.
-async fn gone(read: &mut BufReader<OwnedReadHalf>) {
-    while let Ok(bytes) = read.fill_buf().await {
-        let heard = bytes.len();
-        if heard == 0 {
-            return;
+/// What a shim says to its last word from us: that it rests, or nothing, and it is gone.
+async fn last_frame(read: &mut BufReader<OwnedReadHalf>, line: &mut Vec<u8>) -> Option<FromShim> {
+    loop {
+        match next_frame(read, line).await {
+            Some(frame @ FromShim::Resting { .. }) => return Some(frame),
+            // It was on its way.
+            Some(_) => {}
+            None => return None,
         }
-        read.consume(heard);
+    }
+}
+
+/// The connection to a shim that rests, with nothing left in it.
+fn resting(read: BufReader<OwnedReadHalf>, write: OwnedWriteHalf) -> Option<Resting> {
+    if !read.buffer().is_empty() {
+        return None;
+    }
+    let socket = read.into_inner().reunite(write).ok()?;
+    Some(Resting::new(socket.into_std().ok()?))
+}
+
+/// After an attempt was settled and its shim told: its folder is removed, unless it serves another attempt by then.
+async fn part(context: &Arc<Context>, wishes: &Wishes, rests: bool) {
+    let AttemptKey { id, attempt, .. } = wishes.key;
+    if rests {
+        tokio::select! {
+            () = tokio::time::sleep(REST) => {}
+            () = context.tasks.stopped() => {}
+        }
+    }
+    if attempt == FIRST {
+        match context.spool.let_go(id) {
+            None if rests => return,
+            Some(Some(shim)) => leaves(shim).await,
+            Some(None) | None => {}
+        }
+    }
+    let keep_logs = wishes.keep_logs.load(Ordering::SeqCst);
+    context.janitor.remove(Removal::Attempt { id, attempt, keep_logs });
+}
+
+/// Tells a shim that rests to leave, and waits until it has, so that a gateway that stops knows that it is gone.
+async fn leaves(shim: Resting) {
+    let socket = shim.leave();
+    if socket.set_nonblocking(true).is_ok()
+        && let Ok(mut socket) = UnixStream::from_std(socket)
+    {
+        _ = tokio::time::timeout(LAST_BREATH, socket.read_u8()).await;
     }
 }
 

@@ -15,6 +15,7 @@ use chitin_store::{StoreError, Verdict};
 use super::{Context, Job, attempt, recover, shortage};
 use crate::clock;
 use crate::engine::chain;
+use crate::spool::FIRST;
 use crate::tasks::TaskKind;
 
 /// Threads that start and recover. A start is half a millisecond of system calls; two keep two processors busy.
@@ -141,11 +142,21 @@ fn try_start(context: &Context, order: &StartOrder) -> Result<std::os::unix::net
         .with(|reader| reader.payload(key.seq))
         .map_err(|error| StartError::Payload(Box::new(error)))?
         .ok_or(StartError::NoPayload)?;
-    let folder = context.spool.make(key.id, key.attempt).map_err(StartError::Folder)?;
     let (shim_order, stdin) = write_order(context, order, payload)?;
     let stdin = (!stdin.is_empty()).then_some(stdin.as_slice());
+    let resting = if key.attempt == FIRST { context.spool.take(key.id) } else { None };
     failpoint!("start.spawn.before");
-    let spawned = context.shims.start(&folder, &shim_order, stdin)?;
+    let served = match resting {
+        Some((folder, shim)) => shim.start(&folder, &shim_order, stdin)?,
+        None => None,
+    };
+    let spawned = match served {
+        Some(spawned) => spawned,
+        None => {
+            let folder = context.spool.make(key.id, key.attempt).map_err(StartError::Folder)?;
+            context.shims.start(&folder, &shim_order, stdin)?
+        }
+    };
     failpoint!("start.spawn.after");
     tracing::debug!(task.id = %key.id, attempt = key.attempt.0, shim.pid = spawned.pid, "a shim was started");
     Ok(spawned.socket)

@@ -25,6 +25,9 @@ pub enum ToShim {
     Cancel,
     /// The end is committed: nothing more is needed from the shim.
     Settled,
+    /// The end is committed, and nothing in the folder is needed: the shim may stay and wait there for another order.
+    /// Only said to a shim that this gateway started.
+    Rest,
 }
 
 /// From the shim.
@@ -49,6 +52,12 @@ pub enum FromShim {
     },
     /// It ended. Also the answer to `Attach` afterwards.
     Ended(Box<ExitReport>),
+    /// The answer to `Rest` of a shim that stays: its folder holds what a fresh one may hold, and the next message over
+    /// this connection is an order. One that does not stay closes the connection.
+    Resting {
+        /// [`super::PROTOCOL_VERSION`].
+        v: u16,
+    },
 }
 
 /// Why a line is no frame.

@@ -148,6 +148,11 @@ impl Groups {
         !matches!(self.memory, Memory::Nowhere)
     }
 
+    /// Whether memory and CPU time are measured here, whoever used them.
+    pub(crate) fn measure_all(&self) -> bool {
+        self.holds_memory() && self.unified.is_some()
+    }
+
     /// SIGKILL to every process, in one stroke, where the kernel can.
     pub(crate) fn kill(&self) {
         if let Some(group) = &self.unified {

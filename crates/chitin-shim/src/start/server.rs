@@ -16,7 +16,7 @@ use rustix::process::{
 };
 
 use super::{Parts, SpawnError, Spawned};
-use crate::{fork_server, limits};
+use crate::{fork_server, limits, request};
 
 /// Starts shims through a fork server, and without one where that fails.
 #[derive(Debug)]
@@ -134,7 +134,7 @@ impl Server {
     }
 
     fn ask(&self, spool_dir: &Path, parts: &Parts) -> Asked {
-        if fork_server::ask(self.connection.as_fd(), spool_dir, &parts.descriptors()).is_err() {
+        if request::send(self.connection.as_fd(), spool_dir, &parts.descriptors()).is_err() {
             return Asked::Unheard;
         }
         if !self.is_readable(limits::FORK_ANSWER_MS) {

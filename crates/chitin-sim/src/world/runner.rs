@@ -124,7 +124,7 @@ impl World {
             return;
         }
         if conn.is_settled {
-            self.send_to_shim(no, ToShim::Settled);
+            self.send_to_shim(no, ToShim::Rest);
         } else if conn.end_wanted && !conn.end_sent {
             conn.end_sent = true;
             self.send_to_shim(no, ToShim::Cancel);

@@ -270,7 +270,8 @@ impl World {
                 return;
             };
             for action in machine.step(now, input) {
-                if action == Action::Exit {
+                // Whether a shim rests is no matter of the core: it is of no attempt meanwhile.
+                if matches!(action, Action::Exit | Action::Rest) {
                     return self.shim_leaves(no);
                 }
                 self.act(no, action, &mut inputs);
@@ -313,7 +314,7 @@ impl World {
                     .extend(backlog.into_iter().filter_map(|conn| self.take_in(conn)).map(Input::Connected));
                 inputs.push_back(Input::BacklogTaken);
             }
-            Action::Exit => {}
+            Action::Exit | Action::Rest => {}
         }
     }
 
@@ -436,7 +437,7 @@ impl World {
                 it.heard_epoch = it.heard_epoch.max(epoch);
                 ToShim::Attach { v, epoch: if obeys_all { heard_epoch.max(epoch) } else { epoch } }
             }
-            ToShim::Cancel | ToShim::Settled => frame,
+            ToShim::Cancel | ToShim::Settled | ToShim::Rest => frame,
         };
         if let Some(epoch) = stale_epoch.filter(|_| !matches!(frame, ToShim::Attach { .. })) {
             self.see(&Seen::StaleOrder { key, epoch, heard_epoch });
