@@ -220,3 +220,23 @@ fn a_command_that_never_started_is_reported_like_any_other() {
     assert_eq!(m.step(0, Input::Lost(BORN_WITH)), [Action::Record]);
     assert_eq!(m.step(0, Input::Recorded), [Action::TakeBacklog]);
 }
+
+#[test]
+fn a_shim_is_asked_to_rest_with_nothing_left_of_its_tree_or_leaves() {
+    let rest = |conn| Input::Frame(conn, ToShim::Rest);
+    assert_eq!(reported().step(3_000, rest(BORN_WITH)), [Action::Rest]);
+    assert_eq!(running(None).step(3_000, rest(BORN_WITH)), [], "before the end it means nothing");
+
+    let mut given_up = running(Some(0));
+    given_up.step(1_000, Input::Tick);
+    given_up.step(1_000 + GRACE, Input::Tick);
+    given_up.step(1_000 + GRACE + limits::KILL_GIVE_UP_MS, Input::Tick);
+    assert_eq!(given_up.step(50_000, Input::Collected), [Action::SendEnded(BORN_WITH)]);
+    assert_eq!(given_up.step(50_000, rest(BORN_WITH)), [Action::Exit], "a process is still its child");
+
+    let mut alone = reported();
+    assert_eq!(alone.step(3_000, Input::Lost(BORN_WITH)), [Action::Record]);
+    alone.step(3_001, Input::Connected(1));
+    assert_eq!(alone.step(3_001, Input::Frame(1, attach(6))), [Action::SendEnded(1)]);
+    assert_eq!(alone.step(3_001, rest(1)), [Action::Exit], "its record is being written");
+}

@@ -148,11 +148,11 @@ impl Attempt {
     }
 
     pub fn probe(&self) -> Found {
-        recover::probe(self.path(), TOKEN, &boot_id()).unwrap()
+        recover::probe(self.path(), &self.order.token, &boot_id()).unwrap()
     }
 
     pub fn claim(&self) -> Claim {
-        serde_json::from_slice(&self.read(&names::claim(TOKEN))).unwrap()
+        serde_json::from_slice(&self.read(&names::claim(&self.order.token))).unwrap()
     }
 
     /// Processes of the machine with this attempt in their environment.
@@ -232,7 +232,7 @@ impl Drop for Attempt {
         if !std::thread::panicking() {
             return;
         }
-        if recover::probe(self.path(), TOKEN, &boot_id()).is_ok_and(|found| found == Found::Alive)
+        if recover::probe(self.path(), &self.order.token, &boot_id()).is_ok_and(|found| found == Found::Alive)
             && let Some(by) = self.claim().shim
         {
             kill9(by.pid);
