@@ -10,6 +10,7 @@ mod attempt;
 mod careful;
 mod collect;
 pub(crate) mod leftover;
+mod part;
 mod recover;
 mod salvage;
 pub(crate) mod shortage;

@@ -26,9 +26,10 @@ pub(crate) enum Exit {
     Signal(i32),
 }
 
-/// When it ran.
+/// When it ran, and what had run before.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Run {
+    pub(crate) before: Before,
     pub(crate) started_at_ms: i64,
     /// On the clock of deadlines.
     pub(crate) started_ms: u64,
@@ -88,11 +89,10 @@ pub(crate) fn of_run(
     spool: &Spool,
     groups: &Groups,
     output: &Output,
-    before: Before,
 ) -> ExitReport {
     let (stdout, stderr, interleave_bytes) = output.report();
-    let largest_process = || if before.is_first { largest_process_bytes() } else { None };
-    let waited_for_ms = || Some(waited_for_ms()?.saturating_sub(before.cpu_ms));
+    let largest_process = || if run.before.is_first { largest_process_bytes() } else { None };
+    let waited_for_ms = || Some(waited_for_ms()?.saturating_sub(run.before.cpu_ms));
     ExitReport {
         cause: cause(why, exit, groups.oom_kills(), order.limits.memory_bytes),
         exit_code: exit.and_then(|e| if let Exit::Code(code) = e { Some(code) } else { None }),

@@ -324,17 +324,8 @@ impl Shim {
             None => (None, now),
         };
         let (started_at_ms, started_ms) = (command.started_at_ms, command.started_ms);
-        let run = Run { started_at_ms, started_ms, ended_at_ms, ended_ms };
-        let report = report::of_run(
-            &self.order,
-            run,
-            why,
-            exit,
-            &self.spool,
-            &self.groups,
-            &command.output,
-            self.before,
-        );
+        let run = Run { before: self.before, started_at_ms, started_ms, ended_at_ms, ended_ms };
+        let report = report::of_run(&self.order, run, why, exit, &self.spool, &self.groups, &command.output);
         self.report = Some(report);
         self.memory = MemoryWatch::none();
     }

@@ -1,5 +1,5 @@
-//! Listens to one shim: takes its word for how the attempt goes, and tells it what is wanted. Ends when the shim was
-//! told that its end is committed, or when it is gone.
+//! Listens to one shim: takes its word for how the attempt goes, and tells it what is wanted. Ends when its end is
+//! committed, and they part, or when it is gone.
 
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::sync::Arc;
@@ -11,22 +11,13 @@ use chitin_failpoints::{failpoint, planted};
 use chitin_proto::shim::{
     ExitReport, FromShim, MAX_FRAME_BYTES, PROTOCOL_VERSION, ToShim, decode_frame, encode_frame,
 };
-use chitin_shim::start::Resting;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
+use super::part::{self, Parting};
 use super::{Context, Job, Wishes, collect, shortage};
-use crate::spool::{FIRST, Removal};
 use crate::tasks::TaskKind;
-
-/// A shim that was told that its end is committed goes at once; it is waited for so long, so that a gateway that stops
-/// knows that nothing of it is left.
-const LAST_BREATH: Duration = Duration::from_secs(2);
-
-/// So long a shim waits for another order. Where attempts follow each other, one comes within a few milliseconds; longer
-/// would only show processes that do nothing.
-const REST: Duration = Duration::from_millis(100);
 
 /// Between the end of a conversation with a shim that was found again and the next look at it.
 const ATTACH_PAUSE: Duration = Duration::from_millis(100);
@@ -35,9 +26,7 @@ const ATTACH_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug, PartialEq, Eq)]
 enum Over {
     /// The end is committed and the shim told.
-    Settled,
-    /// The same, and the shim waits for another order.
-    Rests,
+    Settled(Parting),
     /// The shim is gone, or does not speak our language.
     Gone,
     /// The shim was not the one to run this: another token is.
@@ -68,7 +57,8 @@ fn converse(context: &Arc<Context>, key: AttemptKey, socket: StdUnixStream, atta
         };
         wishes.is_listened_to.store(false, Ordering::SeqCst);
         if wishes.settled.load(Ordering::SeqCst) {
-            part(&shared, &wishes, over == Over::Rests).await;
+            let parting = if let Over::Settled(parting) = over { parting } else { Parting::Leaves };
+            part::clear(&shared, &wishes, parting).await;
         }
         tracing::debug!(task.id = %key.id, attempt = key.attempt.0, ?over, "a shim's conversation is over");
         if matches!(over, Over::Gone | Over::Void) {
@@ -91,26 +81,12 @@ async fn conversation(context: &Arc<Context>, wishes: &Wishes, socket: StdUnixSt
     if attach && !send(&mut write, &ToShim::Attach { v: PROTOCOL_VERSION, epoch: context.epoch }).await {
         return Over::Gone;
     }
-    let key = wishes.key;
     let mut line = Vec::new();
     let mut end_sent = false;
     loop {
         if wishes.settled.load(Ordering::SeqCst) {
             failpoint!("settle.told.before");
-            let may_rest = !attach
-                && key.attempt == FIRST
-                && !wishes.keep_logs.load(Ordering::SeqCst)
-                && context.spool.hold(key.id);
-            // A shim that does not hear it writes its record and goes; nobody needs that any more.
-            _ = send(&mut write, if may_rest { &ToShim::Rest } else { &ToShim::Settled }).await;
-            let last = tokio::time::timeout(LAST_BREATH, last_frame(&mut read, &mut line)).await;
-            if may_rest && matches!(last, Ok(Some(FromShim::Resting { .. }))) {
-                if let Some(shim) = resting(read, write) {
-                    context.spool.rests(key.id, shim);
-                    return Over::Rests;
-                }
-            }
-            return Over::Settled;
+            return Over::Settled(part::tell(context, wishes, (read, write), line, !attach).await);
         }
         if !end_sent && wishes.end.load(Ordering::SeqCst) {
             if !send(&mut write, &ToShim::Cancel).await {
@@ -132,7 +108,8 @@ async fn conversation(context: &Arc<Context>, wishes: &Wishes, socket: StdUnixSt
                     }
                 }
                 None => {
-                    return if wishes.settled.load(Ordering::SeqCst) { Over::Settled } else { Over::Gone };
+                    let settled = wishes.settled.load(Ordering::SeqCst);
+                    return if settled { Over::Settled(Parting::Leaves) } else { Over::Gone };
                 }
             },
             () = wishes.changed.notified() => {}
@@ -180,66 +157,15 @@ pub(super) async fn settle(context: &Arc<Context>, wishes: &Wishes, report: Exit
     context.engine.insist(bytes, Input::ShimReport { attempt: key, end, produced }).await
 }
 
-async fn send(write: &mut OwnedWriteHalf, frame: &ToShim) -> bool {
+pub(super) async fn send(write: &mut OwnedWriteHalf, frame: &ToShim) -> bool {
     match encode_frame(frame) {
         Ok(line) => write.write_all(&line).await.is_ok(),
         Err(_) => false,
     }
 }
 
-/// What a shim says to its last word from us: that it rests, or nothing, and it is gone.
-async fn last_frame(read: &mut BufReader<OwnedReadHalf>, line: &mut Vec<u8>) -> Option<FromShim> {
-    loop {
-        match next_frame(read, line).await {
-            Some(frame @ FromShim::Resting { .. }) => return Some(frame),
-            // It was on its way.
-            Some(_) => {}
-            None => return None,
-        }
-    }
-}
-
-/// The connection to a shim that rests, with nothing left in it.
-fn resting(read: BufReader<OwnedReadHalf>, write: OwnedWriteHalf) -> Option<Resting> {
-    if !read.buffer().is_empty() {
-        return None;
-    }
-    let socket = read.into_inner().reunite(write).ok()?;
-    Some(Resting::new(socket.into_std().ok()?))
-}
-
-/// After an attempt was settled and its shim told: its folder is removed, unless it serves another attempt by then.
-async fn part(context: &Arc<Context>, wishes: &Wishes, rests: bool) {
-    let AttemptKey { id, attempt, .. } = wishes.key;
-    if rests {
-        tokio::select! {
-            () = tokio::time::sleep(REST) => {}
-            () = context.tasks.stopped() => {}
-        }
-    }
-    if attempt == FIRST {
-        match context.spool.let_go(id) {
-            None if rests => return,
-            Some(Some(shim)) => leaves(shim).await,
-            Some(None) | None => {}
-        }
-    }
-    let keep_logs = wishes.keep_logs.load(Ordering::SeqCst);
-    context.janitor.remove(Removal::Attempt { id, attempt, keep_logs });
-}
-
-/// Tells a shim that rests to leave, and waits until it has, so that a gateway that stops knows that it is gone.
-async fn leaves(shim: Resting) {
-    let socket = shim.leave();
-    if socket.set_nonblocking(true).is_ok()
-        && let Ok(mut socket) = UnixStream::from_std(socket)
-    {
-        _ = tokio::time::timeout(LAST_BREATH, socket.read_u8()).await;
-    }
-}
-
 /// The next frame; `None` when there will be none. Cancel-safe: what was read stays in `line`.
-async fn next_frame(read: &mut BufReader<OwnedReadHalf>, line: &mut Vec<u8>) -> Option<FromShim> {
+pub(super) async fn next_frame(read: &mut BufReader<OwnedReadHalf>, line: &mut Vec<u8>) -> Option<FromShim> {
     let room = u64::try_from(MAX_FRAME_BYTES.saturating_sub(line.len())).unwrap_or(0);
     let mut bounded = read.take(room);
     match bounded.read_until(b'\n', line).await {
