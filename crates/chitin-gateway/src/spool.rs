@@ -94,11 +94,8 @@ impl Spool {
     /// Makes an attempt's folder. Only the gateway ever does, so a straggling shim of a swept attempt finds nothing.
     pub(crate) fn make(&self, id: TaskId, attempt: AttemptNo) -> io::Result<PathBuf> {
         let folder = self.attempt(id, attempt);
-        // Locked until it is made: else the task's folder could be given away in between.
-        let mut resting = self.resting();
-        if attempt != FIRST {
-            resting.spoil(id);
-        }
+        // Until it is made: else the task's folder could be given away in between.
+        let _locked = self.resting();
         let mut tries = MAKE_TRIES;
         loop {
             tries -= 1;
@@ -130,22 +127,40 @@ impl Spool {
 
     /// What is held is removed by whoever holds it.
     fn carry_out(&self, removal: Removal) -> io::Result<()> {
-        let (Removal::Task { id } | Removal::Attempt { id, .. }) = removal;
-        if !self.resting().removal_begins(id) {
-            return Ok(());
-        }
-        let removed = match removal {
-            Removal::Task { id } => ignore_missing(fs::remove_dir_all(self.task(id))),
-            Removal::Attempt { id, attempt, keep_logs: false } => {
-                let removed = ignore_missing(remove_flat(&self.attempt(id, attempt)));
-                // Other attempts may stand in it.
-                _ = fs::remove_dir(self.task(id));
+        match removal {
+            Removal::Attempt { id, attempt, keep_logs } if attempt != FIRST => {
+                self.remove_attempt(id, attempt, keep_logs)
+            }
+            Removal::Attempt { id, .. } | Removal::Task { id } if self.resting().removal_begins(id) => {
+                let removed = match removal {
+                    Removal::Task { id } => ignore_missing(fs::remove_dir_all(self.task(id))),
+                    Removal::Attempt { id, attempt, keep_logs } => {
+                        self.remove_attempt(id, attempt, keep_logs)
+                    }
+                };
+                self.resting().removal_ends(id);
                 removed
             }
-            Removal::Attempt { id, attempt, keep_logs: true } => keep_only_logs(&self.attempt(id, attempt)),
-        };
-        self.resting().removal_ends(id);
+            Removal::Attempt { .. } => Ok(()),
+            Removal::Task { id } => self.remove_later_attempts(id),
+        }
+    }
+
+    fn remove_attempt(&self, id: TaskId, attempt: AttemptNo, keep_logs: bool) -> io::Result<()> {
+        let folder = self.attempt(id, attempt);
+        if keep_logs {
+            return keep_only_logs(&folder);
+        }
+        let removed = ignore_missing(remove_flat(&folder));
+        // Other attempts may stand in it.
+        _ = fs::remove_dir(self.task(id));
         removed
+    }
+
+    fn remove_later_attempts(&self, id: TaskId) -> io::Result<()> {
+        let first = self.attempt(id, FIRST);
+        let entries = fs::read_dir(self.task(id))?.filter_map(Result::ok).map(|entry| entry.path());
+        entries.filter(|folder| *folder != first).try_for_each(|folder| fs::remove_dir_all(&folder))
     }
 }
 
@@ -261,6 +276,26 @@ fn clean(spool: &Spool, removals: &Receiver<Removal>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn while_a_first_attempts_folder_is_held_the_others_are_removed_all_the_same() {
+        let root = tempfile::tempdir().unwrap();
+        let spool = Spool::new(root.path().join("spool"));
+        let id = TaskId([1; 16]);
+        let folders: Vec<_> = (1..=3).map(|number| spool.make(id, AttemptNo(number)).unwrap()).collect();
+        assert!(spool.hold(id));
+        let remove = |attempt| {
+            spool.carry_out(Removal::Attempt { id, attempt, keep_logs: false }).unwrap();
+            folders.iter().map(|folder| folder.exists()).collect::<Vec<_>>()
+        };
+        assert_eq!(remove(AttemptNo(2)), [true, false, true]);
+        assert_eq!(remove(FIRST), [true, false, true]);
+        spool.carry_out(Removal::Task { id }).unwrap();
+        assert!(folders[0].exists() && !folders[2].exists());
+        assert!(spool.let_go(id).is_some());
+        assert_eq!(remove(FIRST), [false, false, false]);
+        assert!(!spool.task(id).exists());
+    }
 
     #[test]
     fn beside_kept_logs_stands_whatever_a_straggling_shim_must_still_find() {

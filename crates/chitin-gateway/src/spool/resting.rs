@@ -15,6 +15,8 @@ use std::path::Path;
 use chitin_core::TaskId;
 use chitin_shim::start::Resting;
 
+use super::FIRST;
+
 /// Folders held at once: some more than attempts run at a time by default. Each has a process of 0.1 MB in it.
 const MOST: usize = 32;
 
@@ -25,7 +27,7 @@ pub(super) struct RestingShims {
     held: HashMap<TaskId, Option<Resting>>,
     /// Those that rest, the last one last.
     line: Vec<TaskId>,
-    /// What is being removed.
+    /// First attempts' folders that are being removed.
     going: HashSet<TaskId>,
 }
 
@@ -51,22 +53,22 @@ impl RestingShims {
         }
     }
 
-    /// Another attempt of this task has a folder in the task's own: that one keeps its name.
-    pub(super) fn spoil(&mut self, id: TaskId) {
-        self.line.retain(|other| *other != id);
-        if let Some(place) = self.held.get_mut(&id) {
-            *place = None;
-        }
-    }
-
     /// Gives the folder of a task, with a shim in it, to another task, which has none. The one that came last is taken:
     /// the others may leave.
     pub(super) fn give(&mut self, root: &Path, to: TaskId) -> Option<Resting> {
-        let id = *self.line.last()?;
-        // Over an empty folder, too, but never over one with an attempt in it.
-        fs::rename(root.join(id.to_string()), root.join(to.to_string())).ok()?;
-        self.line.pop();
-        self.held.remove(&id)?
+        while let Some(id) = self.line.last().copied() {
+            let folder = root.join(id.to_string());
+            if has_first_alone(&folder) {
+                // Over an empty folder, too, but never over one with an attempt in it.
+                fs::rename(folder, root.join(to.to_string())).ok()?;
+                self.line.pop();
+                return self.held.remove(&id)?;
+            }
+            // Another attempt of the task has its folder there: that one keeps its name, and this shim leaves.
+            self.line.pop();
+            self.held.insert(id, None);
+        }
+        None
     }
 
     /// Ends holding a folder. `Some`: it is still there, with the shim that rests in it, if one does.
@@ -75,7 +77,7 @@ impl RestingShims {
         self.held.remove(&id)
     }
 
-    /// A folder of this task is about to be removed. False: it is held.
+    /// The folder of this task's first attempt is about to be removed. False: it is held.
     pub(super) fn removal_begins(&mut self, id: TaskId) -> bool {
         !self.is_held(id) && self.going.insert(id)
     }
@@ -83,6 +85,14 @@ impl RestingShims {
     pub(super) fn removal_ends(&mut self, id: TaskId) {
         self.going.remove(&id);
     }
+}
+
+/// Whether a task's folder holds that of its first attempt and nothing else.
+fn has_first_alone(task: &Path) -> bool {
+    let first = FIRST.0.to_string();
+    let Ok(mut entries) = fs::read_dir(task) else { return false };
+    entries.next().is_some_and(|entry| entry.is_ok_and(|entry| *entry.file_name() == *first))
+        && entries.next().is_none()
 }
 
 #[cfg(test)]
@@ -145,8 +155,8 @@ mod tests {
     #[test]
     fn a_task_with_another_attempt_keeps_its_folder() {
         let (root, mut shims, shim) = resting();
-        shims.spoil(ONE);
-        assert!(has_left(&shim) && shims.give(root.path(), TWO).is_none());
+        fs::create_dir(root.path().join(ONE.to_string()).join("2")).unwrap();
+        assert!(shims.give(root.path(), TWO).is_none() && has_left(&shim));
         assert!(shims.let_go(ONE).unwrap().is_none(), "its folder is to be removed");
     }
 
