@@ -19,7 +19,7 @@ struct Place {
 
 fn place() -> Place {
     let folder = tempfile::tempdir().unwrap();
-    let spool = Spool::new(folder.path().join("spool"), folder.path().join("spares"));
+    let spool = Spool::new(folder.path().join("spool"));
     Place { _folder: folder, spool }
 }
 
