@@ -158,6 +158,8 @@ impl Core {
             Input::ShimReport { attempt, end, produced } => {
                 self.settle(now, dice, *attempt, end, produced, tx)
             }
+            Input::Evict { attempt, why, detail } => self.evict(now, *attempt, why, detail, tx),
+            Input::Clean => self.clean(now, tx),
             Input::Tell { name, task, detail } => self.happened(
                 now,
                 *name,

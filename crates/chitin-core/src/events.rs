@@ -59,12 +59,11 @@ names! {
     BreakerClosed = "breaker.closed": "A dependency works again.";
     StoreRefused = "store.refused": "The store takes nothing: `reason`.";
     StoreRecovered = "store.recovered": "The store takes commits again.";
-    MonitorLevel = "monitor.level": "The machine's resources are on another level than before, with the figures that say so.";
     DiskLow = "disk.low": "Little room, or few inodes, are left beside the database.";
     DiskRecovered = "disk.recovered": "There is room again.";
     CpuHigh = "cpu.high": "The processors are busier than the limit.";
     CpuRecovered = "cpu.recovered": "They are not any more.";
-    Cleaned = "cleaned": "What was past its time, and what could be made again, was removed.";
+    Cleaned = "cleaned": "Room runs out: `tasks` that ended first, an hour ago at least, were removed before their time.";
     Swept = "swept": "Ended tasks whose retention was over were removed: `tasks`.";
     BackupTaken = "backup.taken": "A backup was written.";
 }

@@ -67,6 +67,17 @@ pub enum Input {
         /// What it left.
         produced: Produced,
     },
+    /// Memory runs out for all: an attempt is to be ended, and runs again at no cost.
+    Evict {
+        /// Which.
+        attempt: AttemptKey,
+        /// What it is told as its end's reason, for people.
+        why: String,
+        /// The figures that caused it: a JSON object.
+        detail: String,
+    },
+    /// Room runs out: what has ended longest ago, an hour at least, goes before its time.
+    Clean,
     /// Something happened that concerns the gateway as a whole.
     Tell {
         /// What.
@@ -242,12 +253,18 @@ pub enum Output {
         /// Which.
         attempt: AttemptKey,
     },
+    /// End an attempt's tree without the usual grace.
+    /// Lost: the attempt's row says so; at boot its end is asked for.
+    Evict {
+        /// Which.
+        attempt: AttemptKey,
+    },
     /// Find out what became of an attempt that an earlier gateway gave out, and report it.
     /// Lost: at boot it is asked again.
     Recover {
         /// Which.
         attempt: AttemptKey,
-        /// Its end was asked for.
+        /// Its end was asked for, by a person or by an eviction.
         cancel_requested: bool,
         /// The machine has not been started anew since it was given out. If it has, a missing claim says nothing: claims
         /// are not made durable.

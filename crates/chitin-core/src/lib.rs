@@ -16,6 +16,7 @@ mod ids;
 mod io;
 mod lifecycle;
 mod limits;
+pub mod monitor;
 mod retry;
 mod rows;
 #[cfg(test)]

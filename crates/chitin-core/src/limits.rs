@@ -187,6 +187,18 @@ limits! {
         "The write-ahead log is worked off in the background and begun anew above this size.";
     wal_cap_bytes: "bytes", 256_000_000 in 4_000_000..=10_000_000_000, "R0.4",
         "Above this size of the write-ahead log, submissions are refused until it could be worked off.";
+    memory_bytes: "bytes", 2_000_000_000 in 100_000_000..=10_000_000_000_000, "R5.1",
+        "Memory of gateway and tasks together, as measured. No attempt is given more than three quarters of it.";
+    cpu_percent: "percent", 80 in 1..=100, "R5.1",
+        "Of the machine's processors. Busier than that for 10 s is told; nothing is held back, since the kernel shares them out.";
+    disk_used_percent: "percent", 90 in 1..=100, "R5.1",
+        "Of the data directory's file system, or of its inodes: above it, and with less left than the next limit, submissions are refused.";
+    disk_free_bytes: "bytes", 1_000_000_000 in 1_000_000..=1_000_000_000_000, "R5.1",
+        "A tenth of a large disk is much; what matters there is what is left.";
+    monitor_interval_ms: "milliseconds", 1_000 in 50..=60_000, "R5.1",
+        "Between two looks at the machine's resources; four times as often near a line. A look costs some tenths of a millisecond.";
+    monitor_hold_ms: "milliseconds", 2_000 in 0..=600_000, "R5.2",
+        "So long things must be better before a step is taken back: less flaps, more refuses for longer than it must.";
     header_timeout_ms: "milliseconds", 10_000 in 100..=600_000, "R1.2",
         "For a request's head to arrive. Slow senders hold a descriptor, so not for ever.";
     body_timeout_ms: "milliseconds", 30_000 in 100..=600_000, "R1.2",

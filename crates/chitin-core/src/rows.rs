@@ -128,6 +128,8 @@ pub struct OpenRow {
     pub cancel_requested: bool,
     /// See [`TaskRow::payload_bytes`].
     pub payload_bytes: i64,
+    /// See [`AttemptRow::evicted`], of the running attempt.
+    pub evicted: bool,
     /// The running attempt, its token and the boot it was given out in; `None` unless the task runs.
     pub running: Option<(AttemptNo, Token, BootNo)>,
 }
@@ -176,6 +178,8 @@ pub struct AttemptRow {
     pub cpu_ms: Option<i64>,
     /// Where its logs are.
     pub logs: KeptLogs,
+    /// The gateway is ending it because memory runs out for all; `error` says so.
+    pub evicted: bool,
 }
 
 /// A queue.

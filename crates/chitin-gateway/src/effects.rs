@@ -49,6 +49,10 @@ impl World {
                     self.hub.enter(order.attempt, false);
                     self.jobs.push(Job::Start(order));
                 }
+                Output::Evict { attempt } => {
+                    failpoint!("effect.evict");
+                    self.hub.evict(attempt);
+                }
                 Output::Recover { attempt, cancel_requested, same_boot } => {
                     failpoint!("effect.recover");
                     self.hub.enter(attempt, cancel_requested);

@@ -147,6 +147,8 @@ pub(crate) struct EngineStatus {
     drained: AtomicU64,
     log_over: AtomicBool,
     recovering: AtomicBool,
+    /// Memory runs short: nothing is started.
+    pressed: AtomicBool,
 }
 
 impl EngineStatus {
@@ -192,6 +194,11 @@ impl EngineStatus {
     /// Tasks that have left the queue since this life began.
     pub(crate) fn drained(&self) -> u64 {
         self.drained.load(Ordering::Relaxed)
+    }
+
+    /// Memory runs short, or does not any more.
+    pub(crate) fn set_pressed(&self, pressed: bool) {
+        self.pressed.store(pressed, Ordering::Relaxed);
     }
 
     /// Whether tasks are still taken up one by one.
@@ -443,9 +450,10 @@ impl WriterLoop {
         !stop
     }
 
-    /// Nothing is begun while the store refuses: what room there is, is for what has begun.
+    /// Nothing is begun while memory runs short, nor while the store refuses: what room there is, is for what has begun.
     fn apply_dispatch(&mut self) {
-        self.core.set_dispatch(if self.refusing { Dispatch::Paused } else { self.dispatch });
+        let held = self.refusing || self.status.pressed.load(Ordering::Relaxed);
+        self.core.set_dispatch(if held { Dispatch::Paused } else { self.dispatch });
     }
 
     fn now(&self) -> chitin_core::Now {

@@ -45,6 +45,7 @@ use self::places::Places;
 use crate::clock::Clock;
 use crate::engine::Engine;
 use crate::events::Events;
+use crate::monitor::Pressure;
 use crate::readers::Readers;
 use crate::runner::Hub;
 use crate::spool::Spool;
@@ -58,7 +59,8 @@ pub(crate) use connections::Connections;
 pub(crate) use guard::{Access, Caller};
 pub(crate) use memory::Memory;
 pub(crate) use places::ClientNo;
-pub(crate) use refusals::Refusals;
+pub(crate) use problem::Oops;
+pub(crate) use refusals::{Bound, Refusals};
 pub(crate) use serve::Listeners;
 
 /// What the routes work with.
@@ -82,6 +84,7 @@ pub(crate) struct Face {
     pub(crate) supervised: Arc<Supervised>,
     pub(crate) backups: crate::backup::Source,
     pub(crate) events: Arc<Events>,
+    pub(crate) pressure: Pressure,
     /// The store's name in the ids of events.
     pub(crate) store_tag: String,
 }

@@ -7,6 +7,7 @@
 //! | the writer thread | `engine` | admit, enqueue, lease, settle (it runs the core) |
 //! | what happens after a commit | `effects`, `events` | publish |
 //! | processes | `runner`, `spool` | run |
+//! | memory, disk and processors | `monitor` | none: it holds the others back |
 //! | sockets, and who restarts whom | `entrance`, `supervised` | none: they keep the rest alive |
 //!
 //! Invariant: the accept path and the health answers never wait for the data disk.
@@ -25,6 +26,7 @@ mod entrance;
 mod events;
 mod http;
 mod logs;
+mod monitor;
 mod readers;
 mod restore;
 mod runner;

@@ -17,10 +17,11 @@ pub(crate) mod shortage;
 mod start;
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
 use chitin_core::{AttemptKey, AttemptNo, Seq, StartOrder};
+use chitin_proto::shim::{Isolation, ResourceLimits};
 use chitin_shim::groups::Tier;
 use chitin_shim::start::ForkServer;
 use tokio::sync::Notify;
@@ -53,11 +54,23 @@ pub(crate) struct Context {
     pub(crate) epoch: u64,
 }
 
+impl Context {
+    /// Where an attempt's tree is kept, if this gateway gave it its place.
+    pub(crate) fn isolation(&self, key: AttemptKey) -> Isolation {
+        let all = ResourceLimits { memory_bytes: Some(1), pids: Some(1), cpu_millis: Some(1) };
+        self.tier.isolation(&self.instance, &key.id.to_string(), key.attempt.0, &all)
+    }
+}
+
 /// What one attempt's listener is to do next. Flags only ever rise.
 #[derive(Debug)]
 pub(crate) struct Wishes {
     pub(crate) key: AttemptKey,
     end: AtomicBool,
+    /// Its end may take no time: memory runs out.
+    at_once: AtomicBool,
+    /// Its shim's process, once that has said so; 0: not known.
+    shim_pid: AtomicU32,
     settled: AtomicBool,
     /// Meant once it is settled.
     keep_logs: AtomicBool,
@@ -88,6 +101,8 @@ impl Hub {
         let wishes = Arc::new(Wishes {
             key,
             end: AtomicBool::new(end_requested),
+            at_once: AtomicBool::new(false),
+            shim_pid: AtomicU32::new(0),
             settled: AtomicBool::new(false),
             keep_logs: AtomicBool::new(false),
             is_listened_to: AtomicBool::new(false),
@@ -101,6 +116,23 @@ impl Hub {
         if let Some(wishes) = self.get(key) {
             wishes.raise(&wishes.end);
         }
+    }
+
+    /// The same, without the usual grace.
+    pub(crate) fn evict(&self, key: AttemptKey) {
+        if let Some(wishes) = self.get(key) {
+            wishes.at_once.store(true, Ordering::SeqCst);
+            wishes.raise(&wishes.end);
+        }
+    }
+
+    /// Attempts under way, each with its shim's process and whether its end is wanted.
+    pub(crate) fn under_way(&self) -> Vec<(AttemptKey, Option<u32>, bool)> {
+        let one = |wishes: &Arc<Wishes>| {
+            let pid = wishes.shim_pid.load(Ordering::SeqCst);
+            (wishes.key, (pid > 0).then_some(pid), wishes.end.load(Ordering::SeqCst))
+        };
+        self.with(|attempts| attempts.values().map(one).collect()).unwrap_or_default()
     }
 
     /// Its end is committed. True: whoever listens to its shim sees to its folder.

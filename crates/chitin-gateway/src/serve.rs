@@ -34,6 +34,7 @@ use crate::events::{Events, publish};
 use crate::http::{
     Access, Budgets, Caller, ClientNo, Connections, Face, Isolation, Listeners, Memory, Refusals,
 };
+use crate::monitor::{self, Pressure};
 use crate::readers::Readers;
 use crate::runner::{BaseEnv, Context, Hub, Jobs, leftover, spawn_workers, take_up_one_by_one};
 use crate::spool::{Janitor, Removal, Spool};
@@ -216,6 +217,7 @@ impl Life {
             supervised: Arc::clone(&supervised),
             backups: backup::Source { data_dir: data.path().to_owned(), options: store_options },
             events: Arc::clone(&events),
+            pressure: Pressure::default(),
             store_tag: instance.clone(),
         });
         let shims = ForkServer::new(shim_binary, spool.longest_attempt());
@@ -269,6 +271,8 @@ impl Life {
         let writer = writer_loop.spawn(world).map_err(system("start the writer"))?;
         let workers = spawn_workers(&context).map_err(system("start the workers"))?;
         data.write_pid(names::GATEWAY_PID).map_err(system("write the pid file"))?;
+        let monitor = monitor::Watch::spawn(Arc::clone(&context), Arc::clone(&face), data.path().to_owned())
+            .map_err(system("start the monitor"))?;
         let watch = supervised::begin_watch(&supervised).map_err(system("watch the supervisor"))?;
         runtime.block_on(async {
             // Said before the first answer: who connects is heard by the sockets already, and whoever was answered knows
@@ -301,6 +305,7 @@ impl Life {
                 tracing::warn!(connections = left, "connections were cut");
             }
         });
+        drop(monitor);
         context.jobs.stop();
         engine.stop();
         _ = writer.join();

@@ -43,6 +43,7 @@ pub mod start;
 mod sys;
 mod title;
 pub mod tree;
+pub mod usage;
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};

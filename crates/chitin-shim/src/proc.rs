@@ -141,7 +141,7 @@ fn proportional_bytes(pids: &HashSet<u32>) -> u64 {
 }
 
 /// Resident memory of some processes together, bytes. What they share counts for each.
-fn resident_bytes(pids: &HashSet<u32>) -> u64 {
+pub(crate) fn resident_bytes(pids: &HashSet<u32>) -> u64 {
     let page_bytes = u64::try_from(rustix::param::page_size()).unwrap_or(4096);
     let pages = pids.iter().filter_map(|pid| {
         let statm = read_text(&format!("/proc/{pid}/statm"))?;

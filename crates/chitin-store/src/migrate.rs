@@ -13,8 +13,11 @@ use crate::StoreError;
 use crate::open::{APPLICATION_ID, opening};
 
 /// Migration `n` (from 1) leads to schema `n`.
-pub(crate) const MIGRATIONS: &[&str] =
-    &[include_str!("../migrations/0001.sql"), include_str!("../migrations/0002.sql")];
+pub(crate) const MIGRATIONS: &[&str] = &[
+    include_str!("../migrations/0001.sql"),
+    include_str!("../migrations/0002.sql"),
+    include_str!("../migrations/0003.sql"),
+];
 
 /// Whose file it is, and how far it has come.
 pub(crate) fn schema(conn: &Connection, path: &Path, newest: usize) -> Result<usize, StoreError> {

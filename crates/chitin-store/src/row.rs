@@ -203,7 +203,7 @@ fn policy(take: &mut Taker<'_, '_>) -> Result<Policy, StoreError> {
 macro_rules! attempt_columns {
     () => {
         "seq, attempt, round, token, epoch, boot, leased_at_ms, started_at_ms, ended_at_ms, outcome, exit_code, \
-         signal, error, peak_memory_bytes, cpu_ms, logs"
+         signal, error, peak_memory_bytes, cpu_ms, logs, evicted"
     };
 }
 pub(crate) use attempt_columns;
@@ -228,6 +228,7 @@ pub(crate) fn attempt(row: &Row<'_>, step: &'static str) -> Result<AttemptRow, S
         peak_memory_bytes: take.take()?,
         cpu_ms: take.take()?,
         logs: take.take_as("attempt.logs", codes::to_logs)?,
+        evicted: take.take()?,
     })
 }
 

@@ -103,8 +103,63 @@ fn a_full_disk_refuses_new_work_and_records_what_has_begun() {
     disk.free();
     until("readiness", || (gateway.unix(&Request::get("/readyz")).status == 200).then_some(()));
     assert_eq!(fs::metadata(gateway.data.join("chitin.ballast")).unwrap().len(), 32_000_000, "taken back");
-    gateway.post("/v1/tasks", &small).with(202);
+    until("new work is taken", || (gateway.post("/v1/tasks", &small).status == 202).then_some(()));
     assert_eq!(gateway.ended(&next)["state"], "succeeded");
+}
+
+#[test]
+fn a_disk_that_is_nearly_full_refuses_new_work_and_recovers_by_itself() {
+    let gateway = Gateway::prepare();
+    fs::create_dir(&gateway.data).unwrap();
+    let Some(disk) = Disk::at(&gateway.data, "size=120m") else {
+        println!("skipped: no right to mount a file system");
+        return;
+    };
+    let mut gateway = gateway;
+    fs::write(
+        gateway.data.join("chitin.toml"),
+        "[limits]\nsubmit_timeout_ms = 60000\nmonitor_interval_ms = 50\n",
+    )
+    .unwrap();
+    gateway.up();
+    let go = gateway.home.path().join("go");
+    let script = format!("echo recorded; while [ ! -e '{}' ]; do sleep 0.05; done", go.display());
+    let runs = gateway.submit(&["sh", "-c", &script]);
+    gateway.until_state(&runs, "running");
+    let monitor = || gateway.get("/v1/status").json()["layers"]["monitor"].clone();
+    let mut file = fs::File::create(disk.0.join("fill")).unwrap();
+    let shedding = until("the monitor refuses", || {
+        let monitor = monitor();
+        if monitor["state"] == "shedding" {
+            return Some(monitor);
+        }
+        // Up to the line, and not beyond it.
+        if monitor["disk_free_bytes"].as_u64().is_some_and(|free| free > 11_000_000) {
+            file.write_all(&vec![b'x'; 1_000_000]).unwrap();
+        }
+        None
+    });
+    assert!(shedding["disk_free_bytes"].as_u64().unwrap() > 5_000_000, "{shedding}");
+    let small = json!({ "command": ["true"] });
+    let refused = gateway.post("/v1/tasks", &small).with(507);
+    assert!(refused.header("retry-after").is_some());
+    assert_eq!(refused.problem().code, "storage-full");
+    assert_eq!(gateway.get("/v1/status").json()["shedding"], true);
+    // The store takes what it is given: reads go on, and what runs is recorded.
+    assert_eq!(gateway.unix(&Request::get("/readyz")).status, 200);
+    assert_eq!(gateway.cli(&["logs", &runs]).with(0).out(), "recorded\n");
+    fs::write(&go, "").unwrap();
+    assert_eq!(gateway.ended(&runs)["state"], "succeeded");
+    assert_eq!(gateway.cli(&["result", &runs]).with(0).out(), "recorded\n");
+
+    disk.free();
+    until("new work is taken", || (gateway.post("/v1/tasks", &small).status == 202).then_some(()));
+    assert_eq!(monitor()["state"], "ok");
+    let told = gateway.cli(&["events", "-n", "100"]).with(0);
+    let at = |name: &str| told.out().lines().position(|line| line.contains(name));
+    let [low, began, better, ended] =
+        ["disk.low", "shed.began", "disk.recovered", "shed.ended"].map(|name| at(name).unwrap());
+    assert!(low < began && began < better && better < ended, "{}", told.out());
 }
 
 #[test]

@@ -62,6 +62,7 @@ impl Core {
             peak_memory_bytes: None,
             cpu_ms: None,
             logs: KeptLogs::None,
+            evicted: false,
         })?;
         let attempt = AttemptKey { seq, id: row.id, attempt: row.attempt, token };
         self.out(Output::Start(StartOrder { attempt, policy: row.policy }));
@@ -85,6 +86,8 @@ impl Core {
         lease.epoch = self.epoch;
         lease.boot = self.boot;
         lease.leased_at_ms = now.wall_ms;
+        // It took nothing, so there is nothing to take from it.
+        (lease.evicted, lease.error) = (false, None);
         tx.update_attempt(&lease)?;
         self.transition(now, &mut row, Event::Voided, tx)?;
         self.out(Output::Start(StartOrder { attempt: AttemptKey { token, ..attempt }, policy: row.policy }));

@@ -97,7 +97,7 @@ impl Core {
             let attempt = AttemptKey { seq: row.seq, id: row.id, attempt, token };
             self.out(Output::Recover {
                 attempt,
-                cancel_requested: row.cancel_requested,
+                cancel_requested: row.cancel_requested || row.evicted,
                 same_boot: boot == self.boot,
             });
         }

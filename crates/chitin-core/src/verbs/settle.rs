@@ -5,8 +5,8 @@
 //! report until a gateway has it; after: the folder is found by the sweep.
 
 use crate::{
-    AttemptEnd, AttemptKey, AttemptRow, Core, DeadReason, Deadline, Dice, Due, Event, KeptLogs, Limits, Now,
-    Outcome, Output, Produced, TaskRow, Tx,
+    AttemptEnd, AttemptKey, AttemptRow, Core, DeadReason, Deadline, Dice, Due, Event, EventName, KeptLogs,
+    Limits, Now, Outcome, Output, Produced, TaskRow, Tx,
 };
 
 /// What an attempt's end means for its task.
@@ -60,18 +60,25 @@ impl Core {
         let Some((mut row, mut lease)) = self.current(attempt, tx)? else {
             return self.settled_before(attempt, tx);
         };
+        let evicted = lease.evicted && end.outcome != Outcome::Succeeded && !row.cancel_requested;
+        let end = &AttemptEnd { put_back: end.put_back || evicted, ..end.clone() };
         let verdict = decide(&row, end, &self.limits, dice.roll());
         let keep_logs = produced.log_bytes_in_files > 0;
 
         lease.outcome = Some(end.outcome);
         lease.exit_code = end.exit_code;
         lease.signal = end.signal;
-        lease.error.clone_from(&end.error);
+        // However it ended once it was told to: why, stands there since before it was.
+        if evicted {
+            lease.outcome = Some(Outcome::WorkerLost);
+        } else {
+            lease.error.clone_from(&end.error);
+        }
         lease.started_at_ms = end.started_at_ms;
         lease.ended_at_ms = Some(end.ended_at_ms);
         lease.peak_memory_bytes = end.peak_memory_bytes;
         lease.cpu_ms = end.cpu_ms;
-        if verdict.event == Event::PutBack && end.outcome == Outcome::Cancelled {
+        if !evicted && verdict.event == Event::PutBack && end.outcome == Outcome::Cancelled {
             lease.outcome = Some(Outcome::WorkerLost);
             lease.error = Some("ended with the gateway; it will run again".to_owned());
         }
@@ -109,6 +116,28 @@ impl Core {
         if let Some(round) = published {
             self.out(Output::Publish { attempt, round });
         }
+        Ok(())
+    }
+
+    /// Memory runs out for all: this attempt is to end, and costs its task nothing. That stands in its row before anybody
+    /// is told, so however it ends from then on, it is known why.
+    pub(crate) fn evict<T: Tx>(
+        &mut self,
+        now: &Now,
+        attempt: AttemptKey,
+        why: &str,
+        detail: &str,
+        tx: &mut T,
+    ) -> Result<(), T::Error> {
+        let Some((row, mut lease)) = self.current(attempt, tx)? else { return Ok(()) };
+        if row.cancel_requested || lease.evicted {
+            return Ok(());
+        }
+        (lease.evicted, lease.error) = (true, Some(why.to_owned()));
+        tx.update_attempt(&lease)?;
+        let which = Some((row.id, Some(lease.attempt)));
+        self.happened(now, EventName::TaskEvicted, which, Some(detail.to_owned()), tx)?;
+        self.out(Output::Evict { attempt });
         Ok(())
     }
 

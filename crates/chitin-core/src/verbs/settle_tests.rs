@@ -223,3 +223,64 @@ fn poison_is_counted_per_round_and_goes_before_patience() {
     bench.batch(&[retry]);
     assert_eq!(bench.row(attempt.id).poison, 0);
 }
+
+fn evict(attempt: AttemptKey) -> Input {
+    Input::Evict { attempt, why: "evicted: too much".into(), detail: r#"{"memory_bytes":1}"#.into() }
+}
+
+#[test]
+fn an_evicted_attempt_costs_nothing_however_it_ends() {
+    for outcome in Outcome::ALL.into_iter().filter(|outcome| *outcome != Outcome::Succeeded) {
+        for non_retryable in [false, true] {
+            let mut bench = Bench::default();
+            let attempt = bench.running(spec());
+            let outputs = bench.batch(&[evict(attempt)]);
+            assert!(outputs.contains(&Output::Evict { attempt }), "told after its intent is committed");
+            let end = AttemptEnd { non_retryable, ..end(outcome) };
+            bench.batch(&[report(attempt, end)]);
+            let row = bench.row(attempt.id);
+            assert_eq!((row.state, row.retries, row.poison), (TaskState::Queued, 0, 0), "{outcome}");
+            let lease = bench.attempt(attempt);
+            assert_eq!(lease.outcome, Some(Outcome::WorkerLost));
+            assert_eq!(lease.error.as_deref(), Some("evicted: too much"));
+            assert_eq!(starts(&bench.batch(&[])).len(), 1, "it runs again at once");
+        }
+    }
+}
+
+#[test]
+fn an_eviction_takes_neither_a_result_nor_a_wish() {
+    let mut bench = Bench::default();
+    let attempt = bench.running(spec());
+    bench.batch(&[evict(attempt)]);
+    bench.batch(&[report(attempt, end(Outcome::Succeeded))]);
+    assert_eq!(bench.state(attempt.id), TaskState::Succeeded, "it was quicker");
+    assert_eq!(bench.attempt(attempt).outcome, Some(Outcome::Succeeded));
+
+    let attempt = bench.running(spec());
+    let cancel = bench.cancel(attempt.id);
+    bench.batch(&[evict(attempt), cancel]);
+    bench.batch(&[report(attempt, end(Outcome::Cancelled))]);
+    assert_eq!(bench.state(attempt.id), TaskState::Cancelled);
+
+    let attempt = bench.running(spec());
+    let cancel = bench.cancel(attempt.id);
+    bench.batch(&[cancel]);
+    assert!(!bench.batch(&[evict(attempt)]).contains(&Output::Evict { attempt }), "it is ending already");
+    bench.batch(&[report(attempt, end(Outcome::Cancelled))]);
+    let gone = bench.batch(&[evict(attempt)]);
+    assert!(!gone.contains(&Output::Evict { attempt }), "it has ended");
+}
+
+#[test]
+fn an_eviction_that_was_not_carried_out_is_found_again() {
+    let mut bench = Bench::default();
+    let attempt = bench.running(spec());
+    bench.batch(&[evict(attempt)]);
+    let outputs = bench.boot(BOOT);
+    let asked = Output::Recover { attempt, cancel_requested: true, same_boot: true };
+    assert!(outputs.contains(&asked), "{outputs:?}");
+    bench.batch(&[Input::Voided { attempt }]);
+    let lease = bench.attempt(attempt);
+    assert_eq!((lease.evicted, lease.error), (false, None), "it never started");
+}

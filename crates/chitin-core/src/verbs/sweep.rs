@@ -54,6 +54,19 @@ impl Core {
         Ok(removed >= PAGE)
     }
 
+    /// Room runs out: a page of what ended first goes before its time, but nothing within the hour.
+    pub(crate) fn clean<T: Tx>(&mut self, now: &Now, tx: &mut T) -> Result<(), T::Error> {
+        let page = tx.ended_before(now.wall_ms.saturating_sub(LEAST_KEPT_MS), PAGE)?;
+        for (seq, id, bytes) in &page {
+            self.remove(*seq, *id, *bytes, tx)?;
+        }
+        if page.is_empty() {
+            return Ok(());
+        }
+        let detail = format!("{{\"tasks\":{}}}", page.len());
+        self.happened(now, EventName::Cleaned, None, Some(detail), tx)
+    }
+
     /// Events, by age and by number. True if there may be more.
     fn sweep_events<T: Tx>(&mut self, now: &Now, tx: &mut T) -> Result<bool, T::Error> {
         let before = now.wall_ms.saturating_sub(seconds(self.limits.event_retention_s));

@@ -112,3 +112,17 @@ fn a_key_is_forgotten_a_day_after_its_last_tasks_end() {
         assert_eq!(bench.store.remembered(), 0, "of {tasks}");
     }
 }
+
+#[test]
+fn where_room_runs_out_the_earliest_ends_go_before_their_time_but_never_within_the_hour() {
+    let mut bench = Bench::default();
+    let old = ended(&mut bench, 100);
+    bench.pass_ms(HOUR);
+    let young = ended(&mut bench, 100);
+    assert_eq!(removed(&bench.batch(&[Input::Clean])), []);
+    bench.pass_ms(1);
+    assert_eq!(removed(&bench.batch(&[Input::Clean])), [old]);
+    assert!(bench.store.task(young).is_some());
+    let told = bench.store.events().last().unwrap().1.clone();
+    assert_eq!((told.name, told.detail.as_deref()), (EventName::Cleaned, Some(r#"{"tasks":1}"#)));
+}

@@ -357,7 +357,7 @@ impl World {
                 Output::Start(order) => {
                     self.shims.push(Shim { key: order.attempt, stage: Stage::Ordered, asked_to_end: false });
                 }
-                Output::EndAttempt { attempt } => {
+                Output::EndAttempt { attempt } | Output::Evict { attempt } => {
                     self.shims
                         .iter_mut()
                         .filter(|shim| shim.key == attempt)

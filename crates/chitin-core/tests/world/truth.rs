@@ -73,7 +73,7 @@ impl Truth {
                 assert!(self.tokens.insert(order.attempt.token), "a token was given out twice");
             }
             Output::Recover { attempt, .. } => assert!(stored(attempt).is_some(), "nobody's attempt"),
-            Output::EndAttempt { attempt } => {
+            Output::EndAttempt { attempt } | Output::Evict { attempt } => {
                 let gone = store.task(attempt.id).is_none();
                 assert!(gone || stored(attempt).is_some(), "nobody's attempt");
             }

@@ -113,9 +113,15 @@ pub(crate) async fn status(State(face): State<Shared>) -> Answered {
                 "kept_bytes_limit": limits.retention_bytes,
             }),
             cache: cache(&face.cache.status()),
-            monitor: json!({ "state": "none" }),
+            monitor: face.pressure.view(),
         },
-        shedding: full || log_over || refusing.is_some() || damaged.is_some() || recovers || sheds,
+        shedding: full
+            || log_over
+            || refusing.is_some()
+            || damaged.is_some()
+            || face.pressure.is_shedding()
+            || recovers
+            || sheds,
     };
     let text = serde_json::to_string(&view).map_err(|_| Oops::internal("a status that cannot be written"))?;
     Ok(answer(StatusCode::OK, text))

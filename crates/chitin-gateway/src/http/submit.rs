@@ -85,6 +85,9 @@ async fn submit(
     key: Option<SubmissionKey>,
     budget: Option<Share>,
 ) -> Result<(Vec<TaskId>, TaskState, bool), Oops> {
+    if let Some(refusal) = face.pressure.refusal() {
+        return Err(refusal);
+    }
     if face.engine.status().damaged().is_some() {
         return Err(Oops::refused(
             Bound::Store,

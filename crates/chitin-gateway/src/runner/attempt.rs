@@ -22,6 +22,9 @@ use crate::tasks::TaskKind;
 /// Between the end of a conversation with a shim that was found again and the next look at it.
 const ATTACH_PAUSE: Duration = Duration::from_millis(100);
 
+/// Between SIGTERM and SIGKILL for an attempt that ends because memory runs out for all.
+const EVICTION_GRACE: Duration = Duration::from_millis(500);
+
 /// How a conversation ended.
 #[derive(Debug, PartialEq, Eq)]
 enum Over {
@@ -83,6 +86,7 @@ async fn conversation(context: &Arc<Context>, wishes: &Wishes, socket: StdUnixSt
     }
     let mut line = Vec::new();
     let mut end_sent = false;
+    let mut strike_at = None;
     loop {
         if wishes.settled.load(Ordering::SeqCst) {
             failpoint!("settle.told.before");
@@ -94,9 +98,13 @@ async fn conversation(context: &Arc<Context>, wishes: &Wishes, socket: StdUnixSt
             }
             end_sent = true;
         }
+        if end_sent && strike_at.is_none() && wishes.at_once.load(Ordering::SeqCst) {
+            strike_at = Some(tokio::time::Instant::now() + EVICTION_GRACE);
+        }
         tokio::select! {
             frame = next_frame(&mut read, &mut line) => match frame {
                 Some(FromShim::Started { shim_pid, pid, .. }) => {
+                    wishes.shim_pid.store(shim_pid, Ordering::SeqCst);
                     tracing::debug!(task.id = %wishes.key.id, attempt = wishes.key.attempt.0, shim_pid, pid, "an attempt runs");
                 }
                 Some(FromShim::Void { .. }) => return Over::Void,
@@ -113,8 +121,27 @@ async fn conversation(context: &Arc<Context>, wishes: &Wishes, socket: StdUnixSt
                 }
             },
             () = wishes.changed.notified() => {}
+            () = until(strike_at) => {
+                strike(context, wishes.key).await;
+                // Again, if it forked in the meantime.
+                strike_at = Some(tokio::time::Instant::now() + EVICTION_GRACE);
+            }
         }
     }
+}
+
+async fn until(at: Option<tokio::time::Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Ends the tree of an attempt whose shim was told to end it, and gives it time that nobody has.
+async fn strike(context: &Context, key: AttemptKey) {
+    let isolation = context.isolation(key);
+    let end = move || chitin_shim::tree::strike(&isolation, &key.id.to_string(), key.attempt.0);
+    _ = context.tasks.blocking(end).await;
 }
 
 /// Reads what the attempt left, and has it committed. False: the gateway stops.

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use chitin_core::{AttemptEnd, Input, Outcome, Payload, Policy, Produced, StartOrder};
+use chitin_core::{AttemptEnd, Input, Outcome, Payload, Policy, Produced, StartOrder, monitor};
 use chitin_failpoints::failpoint;
 use chitin_proto::http::EnvVars;
 use chitin_proto::shim::{Order, PROTOCOL_VERSION, ResourceLimits};
@@ -201,6 +201,7 @@ fn write_order(
 
 pub(super) fn resource_limits(policy: &Policy, limits: &chitin_core::Limits) -> ResourceLimits {
     let memory = policy.memory_bytes.map_or(limits.task_memory_bytes, i64::unsigned_abs);
+    let memory = memory.min(monitor::most_for_one(limits));
     ResourceLimits {
         memory_bytes: Some(memory),
         pids: policy.pids.map(i64::unsigned_abs),

@@ -37,9 +37,11 @@ impl Checker for Visible {
             Output::Recover { attempt, .. } => {
                 ensure(stored(attempt).is_some(), || format!("nobody's attempt: {attempt:?}"))
             }
-            Output::EndAttempt { attempt } => ensure(deleted(attempt) || stored(attempt).is_some(), || {
-                format!("nobody's attempt: {attempt:?}")
-            }),
+            Output::EndAttempt { attempt } | Output::Evict { attempt } => {
+                ensure(deleted(attempt) || stored(attempt).is_some(), || {
+                    format!("nobody's attempt: {attempt:?}")
+                })
+            }
             Output::Settled { attempt, .. } => {
                 let ended = stored(attempt).is_some_and(|row| row.outcome.is_some());
                 ensure(deleted(attempt) || ended, || format!("not settled: {attempt:?}"))

@@ -77,7 +77,7 @@ impl World {
                 let at = self.wait_ms(15);
                 self.after(at, Event::Look { life, key: attempt, same_boot });
             }
-            Output::EndAttempt { attempt } => self.ask_end(attempt),
+            Output::EndAttempt { attempt } | Output::Evict { attempt } => self.ask_end(attempt),
             Output::Settled { attempt, keep_logs } => {
                 if let Some(gateway) = &mut self.gateway
                     && gateway.hub.get(&(attempt.seq, attempt.attempt)).is_some_and(|it| it.key == attempt)

@@ -44,7 +44,7 @@ pub(crate) fn epoch(conn: &Connection) -> Result<Epoch, StoreError> {
 /// 4 is the code of `running`; a test holds the two together.
 const OPEN_TASKS: &str = "SELECT t.seq, t.id, t.state, t.principal, t.queue, t.priority, t.attempt, \
      t.cancel_requested, t.payload_bytes, t.due_wall_ms, t.due_boot, t.due_boottime_ms, t.due_delay_ms, \
-     t.expires_wall_ms, t.expires_boot, t.expires_boottime_ms, t.expires_delay_ms, a.token, a.boot \
+     t.expires_wall_ms, t.expires_boot, t.expires_boottime_ms, t.expires_delay_ms, a.token, a.boot, a.evicted \
      FROM task AS t INDEXED BY task_open \
      LEFT JOIN attempt AS a ON t.state = 4 AND a.seq = t.seq AND a.attempt = t.attempt \
      WHERE t.ended_at_ms IS NULL AND t.seq > ?1 ORDER BY t.seq LIMIT ?2";
@@ -63,6 +63,7 @@ pub(crate) fn open_tasks(conn: &Connection, after: Seq, rows: usize) -> Result<V
         let (due, expires) = (take.due()?, take.deadline()?);
         let token: Option<[u8; 16]> = take.take()?;
         let boot: Option<i64> = take.take()?;
+        let evicted = take.take::<Option<bool>>()?.unwrap_or(false);
         let running = match (state, token, boot) {
             (TaskState::Running, Some(token), Some(boot)) => Some((attempt, Token(token), BootNo(boot))),
             (TaskState::Running, ..) => {
@@ -81,6 +82,7 @@ pub(crate) fn open_tasks(conn: &Connection, after: Seq, rows: usize) -> Result<V
             expires,
             cancel_requested,
             payload_bytes,
+            evicted,
             running,
         })
     })

@@ -15,11 +15,11 @@ use crate::tx::{Hot, Slot};
 const INSERT_ATTEMPT: &str = concat!(
     "INSERT INTO attempt (",
     attempt_columns!(),
-    ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)"
+    ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)"
 );
 const UPDATE_ATTEMPT: &str = "UPDATE attempt SET round = ?3, token = ?4, epoch = ?5, boot = ?6, leased_at_ms = ?7, \
      started_at_ms = ?8, ended_at_ms = ?9, outcome = ?10, exit_code = ?11, signal = ?12, error = ?13, \
-     peak_memory_bytes = ?14, cpu_ms = ?15, logs = ?16 WHERE seq = ?1 AND attempt = ?2";
+     peak_memory_bytes = ?14, cpu_ms = ?15, logs = ?16, evicted = ?17 WHERE seq = ?1 AND attempt = ?2";
 pub(crate) const LOAD_ATTEMPT: &str =
     concat!("SELECT ", attempt_columns!(), " FROM attempt WHERE seq = ?1 AND attempt = ?2");
 
@@ -70,6 +70,7 @@ fn put_attempt<'w>(
     bind.put(row.peak_memory_bytes)?;
     bind.put(row.cpu_ms)?;
     bind.put(codes::of_logs(row.logs))?;
+    bind.put(row.evicted)?;
     bind.execute()
 }
 

@@ -135,6 +135,7 @@ pub(crate) fn attempt(seq: i64, attempt: u32) -> AttemptRow {
         peak_memory_bytes: None,
         cpu_ms: None,
         logs: KeptLogs::None,
+        evicted: false,
     }
 }
 
@@ -155,6 +156,7 @@ pub(crate) fn ended_attempt(seq: i64, number: u32) -> AttemptRow {
         peak_memory_bytes: Some(4_096),
         cpu_ms: Some(17),
         logs: KeptLogs::Files,
+        evicted: true,
         ..attempt(seq, number)
     }
 }

@@ -203,9 +203,7 @@ fn colour(name: &str) -> Option<Colour> {
         | "disk.recovered" | "cpu.recovered" => Some(Colour::Green),
         "task.dead" | "task.expired" | "task.evicted" | "shed.began" | "breaker.opened" | "store.refused"
         | "disk.low" | "gateway.safe_mode" | "events.missed" => Some(Colour::Red),
-        "task.retrying" | "task.put_back" | "dispatch.paused" | "cpu.high" | "monitor.level" => {
-            Some(Colour::Yellow)
-        }
+        "task.retrying" | "task.put_back" | "dispatch.paused" | "cpu.high" => Some(Colour::Yellow),
         "task.started" => Some(Colour::Blue),
         _ => None,
     }
