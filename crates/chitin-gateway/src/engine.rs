@@ -11,9 +11,11 @@ mod batch;
 mod checkpoint;
 mod gather;
 mod insist;
+mod read_only;
 
 use std::collections::VecDeque;
 use std::future::Future;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -323,6 +325,8 @@ impl Engine {
 pub(crate) struct WriterLoop {
     core: Core,
     writer: Writer,
+    /// Its file.
+    database: PathBuf,
     ballast: Option<Ballast>,
     clock: Clock,
     dice: OsDice,
@@ -350,6 +354,7 @@ pub(crate) struct WriterLoop {
 /// The store's: without it there is no gateway.
 pub(crate) fn prepare(
     writer: Writer,
+    database: PathBuf,
     ballast: Option<Ballast>,
     limits: Limits,
     clock: Clock,
@@ -361,6 +366,7 @@ pub(crate) fn prepare(
     let mut writer_loop = WriterLoop {
         core: Core::new(limits.clone()),
         writer,
+        database,
         ballast,
         clock,
         dice: OsDice::new(),

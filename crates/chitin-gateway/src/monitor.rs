@@ -4,7 +4,7 @@
 //! | level | done |
 //! |---|---|
 //! | memory tight | the writer gives out no attempt |
-//! | memory high | submissions are refused: `overloaded` |
+//! | memory high | submissions are refused: `overloaded`; the cache is emptied |
 //! | memory critical | the largest attempt is ended: its eviction is committed, then its shim told |
 //! | disk low | submissions are refused: `storage-full`; what ended first goes before its time |
 //! | processors busy | it is told |
@@ -187,11 +187,11 @@ impl Hands {
                 });
                 events.tell(if high { EventName::CpuHigh } else { EventName::CpuRecovered }, figures);
             }
-            // Of memory, what could be given back is given back by whoever holds it; on the disk, what ended first goes.
             Change::Clean if self.monitor.is_disk_low() => {
                 drop(self.face.engine.send(0, None, |_| Input::Clean));
             }
-            Change::Clean => drop(self.face.engine.send(0, None, |_| Input::Tick)),
+            // Of memory: what is only kept so that it need not be read again.
+            Change::Clean => self.face.cache.shed(),
             Change::Evict => self.evict(measured),
         }
     }

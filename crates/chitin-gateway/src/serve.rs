@@ -161,7 +161,7 @@ impl Life {
         let addresses = doors.addresses(data);
         let listeners = listeners(&runtime, doors).map_err(system("listen"))?;
         let (engine, writer_loop) =
-            engine::prepare(writer, Some(ballast), limits.clone(), clock.clone(), pace)
+            engine::prepare(writer, database.clone(), Some(ballast), limits.clone(), clock.clone(), pace)
                 .map_err(GatewayError::TakeOver)?;
         let epoch = u64::try_from(writer_loop.epoch()).unwrap_or(0);
         let checkpoints = Checkpoints::spawn(

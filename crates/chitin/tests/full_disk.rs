@@ -200,3 +200,65 @@ fn without_inodes_what_was_accepted_waits_and_nothing_is_used_up() {
     }
     println!("{} of 5 were accepted without an inode left, and all of them ran", accepted.len());
 }
+
+/// A library that, preloaded, makes every change below a folder fail while a file says so.
+fn faults(gateway: &Gateway) -> Option<(PathBuf, String)> {
+    let at = |name: &str| gateway.home.path().join(name);
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../chitin-store/tests/faults/faults.c");
+    let mut compiler = program("sh");
+    compiler.args(["-c", "exec cc -shared -fPIC -O1 -o \"$0\" \"$1\" -ldl"]).arg(at("faults.so")).arg(source);
+    if finish(compiler, None).code != 0 {
+        return None;
+    }
+    let environment = format!(
+        "export LD_PRELOAD='{}' FAULTS_BELOW='{}' FAULTS_ARM='{}' FAULTS_REPORT='{}'",
+        at("faults.so").display(),
+        gateway.data.canonicalize().unwrap().display(),
+        at("faults.arm").display(),
+        at("faults.report").display(),
+    );
+    Some((at("faults.arm"), environment))
+}
+
+#[test]
+fn a_disk_that_turns_read_only_is_waited_out_while_reads_go_on() {
+    let mut gateway = Gateway::prepare();
+    fs::create_dir(&gateway.data).unwrap();
+    let Some((arm, environment)) = faults(&gateway) else {
+        println!("skipped: no compiler");
+        return;
+    };
+    gateway.up_under(&environment);
+    let done = gateway.submit(&["echo", "recorded"]);
+    gateway.ended(&done);
+    let go = gateway.home.path().join("go");
+    let runs =
+        gateway.submit(&["sh", "-c", &format!("while [ ! -e '{}' ]; do sleep 0.05; done", go.display())]);
+    gateway.until_state(&runs, "running");
+    let pid = gateway.pid();
+
+    // Every change fails from the first one on, as on a file system that is read-only (`EROFS`).
+    fs::write(arm.with_extension("draft"), "1 +30").unwrap();
+    fs::rename(arm.with_extension("draft"), &arm).unwrap();
+    let small = json!({ "command": ["true"], "retry": { "max": 0 } });
+    let refused = until("a refusal that says so", || {
+        let answer = gateway.post("/v1/tasks", &small).with(503);
+        (answer.problem().code == "storage-unavailable").then_some(answer)
+    });
+    assert!(refused.header("retry-after").is_some());
+    for _ in 0..20 {
+        assert_eq!(gateway.unix(&Request::get("/healthz")).status, 200);
+        assert_eq!(gateway.unix(&Request::get("/readyz")).status, 503);
+        assert_eq!(gateway.cli(&["result", &done]).with(0).out(), "recorded\n");
+        assert_eq!(gateway.task(&runs)["state"], "running");
+    }
+    assert_eq!(gateway.get("/v1/status").json()["layers"]["store"]["state"], "refusing");
+    assert_eq!(gateway.pid(), pid, "the same gateway all the while");
+    fs::write(&go, "").unwrap();
+
+    fs::remove_file(&arm).unwrap();
+    until("new work is taken", || (gateway.post("/v1/tasks", &small).status == 202).then_some(()));
+    let task = gateway.ended(&runs);
+    assert_eq!((&task["state"], &task["attempt"]), (&json!("succeeded"), &json!(1)), "{task}");
+    assert_eq!(gateway.cli(&["result", &done]).with(0).out(), "recorded\n");
+}

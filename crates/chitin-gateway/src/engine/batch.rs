@@ -8,7 +8,7 @@ use chitin_core::{Answer, CommitOutcome, Input, Output, Pace};
 use chitin_failpoints::failpoint;
 use chitin_store::{Ballast, Commit, NoReason, Restart, StoreError, Verdict};
 
-use super::{Command, PROBE_EVERY, Trouble, WriterLoop};
+use super::{Command, PROBE_EVERY, Trouble, WriterLoop, read_only};
 use crate::clock;
 use crate::effects::World;
 
@@ -43,7 +43,7 @@ impl WriterLoop {
         let tried = self.attempt(commands.iter().map(|command| &command.input).chain([&Input::Tick]));
         match tried {
             Ok(outputs) => self.release(outputs, commands, world),
-            Err(Refused::Unknown(error)) => die(&error),
+            Err(Refused::Unknown(error)) => self.give_up(&error, commands),
             Err(Refused::No(error)) => {
                 tracing::warn!(error = %chain(&error), commands = commands.len(), "the store refused a batch");
                 if trouble(&error) != Trouble::Row {
@@ -83,7 +83,7 @@ impl WriterLoop {
             }
             match tried {
                 Ok(outputs) => self.release(outputs, VecDeque::from([command]), world),
-                Err(Refused::Unknown(error)) => die(&error),
+                Err(Refused::Unknown(error)) => self.give_up(&error, VecDeque::from([command])),
                 Err(Refused::No(error)) => {
                     let why = trouble(&error);
                     if why == Trouble::Row {
@@ -97,7 +97,7 @@ impl WriterLoop {
         }
         match self.attempt([&Input::Tick]) {
             Ok(outputs) => self.release(outputs, VecDeque::new(), world),
-            Err(Refused::Unknown(error)) => die(&error),
+            Err(Refused::Unknown(error)) => self.give_up(&error, VecDeque::new()),
             Err(Refused::No(error)) => {
                 self.refuses(&error);
                 if alone {
@@ -184,7 +184,7 @@ impl WriterLoop {
         match self.writer.probe() {
             Commit::Ok => {}
             Commit::No(error) => return self.refuses(&error),
-            Commit::Unknown(error) => die(&error),
+            Commit::Unknown(error) => self.give_up(&error, VecDeque::new()),
         }
         match self.ballast.as_ref().map_or(Ok(()), Ballast::ensure) {
             Ok(()) => {
@@ -194,6 +194,24 @@ impl WriterLoop {
             }
             Err(error) => self.refuses(&error),
         }
+    }
+
+    /// After a commit nobody knows the end of, this process commits nothing more, and ends.
+    ///
+    /// Not at once where the file system has become read-only: a successor could not even begin there, while what was
+    /// committed before can still be read here, and nothing else: readers are shown a commit only after its end is known.
+    /// So it goes on without a writer, until it can be written again; whoever had handed something in is told that it may
+    /// have been too late.
+    fn give_up(&mut self, error: &StoreError, commands: VecDeque<Box<Command>>) -> ! {
+        let folder = self.database.parent().unwrap_or(&self.database).to_owned();
+        if error.verdict() == Verdict::Unknown && read_only::is_read_only(&folder) {
+            tracing::error!(error = %chain(error), "the file system is read-only; only reads are answered until it is not");
+            self.refusing = true;
+            self.status.set_refusing(Some("the file system of the data directory is read-only".to_owned()));
+            commands.into_iter().for_each(|command| command.answer(Err(Trouble::TooLate)));
+            read_only::wait(&folder, &self.receiver);
+        }
+        die(error)
     }
 
     /// Between batches, now and then: the write-ahead log stays short.

@@ -1,4 +1,4 @@
-//! What the machine is short of for a while: descriptors, memory, processes, room. It comes back by itself, so it is no
+//! What the machine is short of for a while: descriptors, memory, processes, room, a disk that can be written to. It comes back by itself, so it is no
 //! attempt's end: whatever it kept from being done is done again, and nothing is consumed.
 
 use std::io;
@@ -21,6 +21,7 @@ pub(crate) fn is_one(error: &io::Error) -> bool {
                 | Errno::EINTR
                 | Errno::ENOSPC
                 | Errno::EDQUOT
+                | Errno::EROFS
         )
     })
 }
@@ -32,7 +33,7 @@ mod tests {
     #[test]
     fn only_what_comes_back_is_a_shortage() {
         let is = |errno: Errno| is_one(&io::Error::from_raw_os_error(errno as i32));
-        assert!(is(Errno::EMFILE) && is(Errno::ENOMEM) && is(Errno::ENOSPC));
+        assert!(is(Errno::EMFILE) && is(Errno::ENOMEM) && is(Errno::ENOSPC) && is(Errno::EROFS));
         assert!(!is(Errno::ENOENT) && !is(Errno::EACCES) && !is(Errno::EIO));
         assert!(!is_one(&io::Error::new(io::ErrorKind::InvalidData, "torn")));
     }
