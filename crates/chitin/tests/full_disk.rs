@@ -128,14 +128,17 @@ fn a_disk_that_is_nearly_full_refuses_new_work_and_recovers_by_itself() {
     gateway.until_state(&runs, "running");
     let monitor = || gateway.get("/v1/status").json()["layers"]["monitor"].clone();
     let mut file = fs::File::create(disk.0.join("fill")).unwrap();
+    let mut seen = u64::MAX;
     let shedding = until("the monitor refuses", || {
         let monitor = monitor();
         if monitor["state"] == "shedding" {
             return Some(monitor);
         }
-        // Up to the line, and not beyond it.
-        if monitor["disk_free_bytes"].as_u64().is_some_and(|free| free > 11_000_000) {
-            file.write_all(&vec![b'x'; 1_000_000]).unwrap();
+        // Up to the line, and not beyond it: a piece at a time, once the one before it was seen.
+        let free = monitor["disk_free_bytes"].as_u64()?;
+        if free > 11_000_000 && free < seen.saturating_sub(1_500_000) {
+            seen = free;
+            file.write_all(&vec![b'x'; 4_000_000]).unwrap();
         }
         None
     });

@@ -16,7 +16,7 @@ use crate::clock;
 use crate::runner::Context;
 
 /// Between two looks at the disk.
-const LOOK_AT_DISK: Duration = Duration::from_millis(500);
+const LOOK_AT_DISK: Duration = Duration::from_millis(250);
 /// What was seen longer ago is not known any more.
 const DISK_COUNTS_FOR_MS: i64 = 10_000;
 /// In hundredths of a second, on all processors together: less tells nothing about how busy they are.
