@@ -21,11 +21,10 @@ use std::time::Duration;
 
 use chitin_core::monitor::{Change, MemoryLevel, Monitor};
 use chitin_core::{EventName, Input};
-use chitin_proto::http::Code;
 use serde_json::{Value, json};
 
 use crate::clock;
-use crate::http::{Face, Oops, time};
+use crate::http::{Bound, Face, Oops, time};
 use crate::runner::Context;
 use measure::{Measured, Meter};
 
@@ -56,14 +55,14 @@ impl Pressure {
     /// Why new work is refused, if it is.
     pub(crate) fn refusal(&self) -> Option<Oops> {
         if self.disk_low.load(Ordering::Relaxed) {
-            return Some(Oops::new(
-                Code::StorageFull,
+            return Some(Oops::refused(
+                Bound::Disk,
                 "the disk of the data directory has little room left; nothing was stored; free some space",
             ));
         }
         self.memory_high.load(Ordering::Relaxed).then(|| {
-            Oops::new(
-                Code::Overloaded,
+            Oops::refused(
+                Bound::Memory,
                 "gateway and tasks use nearly all of the memory there is for them; nothing was stored; try again",
             )
         })
