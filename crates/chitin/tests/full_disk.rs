@@ -155,6 +155,8 @@ fn a_disk_that_is_nearly_full_refuses_new_work_and_recovers_by_itself() {
     assert_eq!(gateway.ended(&runs)["state"], "succeeded");
     assert_eq!(gateway.cli(&["result", &runs]).with(0).out(), "recorded\n");
 
+    // What is open keeps its room.
+    drop(file);
     disk.free();
     until("new work is taken", || (gateway.post("/v1/tasks", &small).status == 202).then_some(()));
     assert_eq!(monitor()["state"], "ok");
