@@ -39,12 +39,7 @@ impl Outcomes {
             // Or it could not be started at all.
             Outcome::Failed => truth == Some(outcome) || never_began,
             // Or ended with the gateway, which is put back and called so.
-            // Or was evicted, however it then ended but well.
-            Outcome::WorkerLost => {
-                is_killed && !is_recorded
-                    || is_ended_by_us
-                    || row.evicted && truth != Some(Outcome::Succeeded)
-            }
+            Outcome::WorkerLost => is_killed && !is_recorded || is_ended_by_us,
             Outcome::HostLost => rebooted && !is_recorded,
             Outcome::Cancelled => is_ended_by_us,
         };

@@ -122,7 +122,7 @@ impl Retries {
         }
         if put_back {
             let ours = ended.exit_code.is_none() && outcome == Outcome::WorkerLost || ended.error.is_some();
-            ensure(ours || ended.evicted, || format!("put back after {ended:?}"))?;
+            ensure(ours, || format!("put back after {ended:?}"))?;
         }
         ensure(row.state == expected, || format!("expected {expected}, stored {row:?} after {ended:?}"))?;
         let same = (row.retries, row.poison) == (counts.retries, counts.poison);

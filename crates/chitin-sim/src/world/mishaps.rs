@@ -46,9 +46,6 @@ impl World {
         if self.strikes(Fault::DeadlyRow) {
             self.row_goes_bad();
         }
-        if self.strikes(Fault::Eviction) {
-            self.evict_one();
-        }
         if self.strikes(Fault::GatewayStops) {
             self.stop_with_all();
         }
@@ -113,16 +110,6 @@ impl World {
         self.send_to_shim(conn, ToShim::Attach { v: PROTOCOL_VERSION, epoch });
         self.send_to_shim(conn, ToShim::Cancel);
         self.after(LOOK_EVERY_MS, Event::LostByGateway(conn));
-    }
-
-    /// As the monitor does it: the eviction is committed, and then carried out.
-    fn evict_one(&mut self) {
-        let Some(gateway) = &self.gateway else { return };
-        let keys: Vec<_> = gateway.hub.values().map(|wishes| wishes.key).collect();
-        let Some(attempt) = self.rng.pick(&keys).copied() else { return };
-        self.note(|| format!("{:?}.{} is evicted", attempt.seq, attempt.attempt.0));
-        let evict = Input::Evict { attempt, why: "evicted".to_owned(), detail: "{}".to_owned() };
-        self.insist(evict, super::Then::Nothing);
     }
 
     /// As `down --kill`: all that runs is to end, and the gateway goes when it has, or sooner.
