@@ -410,7 +410,7 @@ impl World {
         Input::ShimReport { attempt, end, produced: produced.clone() }
     }
 
-    fn current_token(&self, attempt: AttemptKey) -> Option<Token> {
+    pub(super) fn current_token(&self, attempt: AttemptKey) -> Option<Token> {
         self.view.attempts.get(&(attempt.seq, attempt.attempt)).map(|row| row.token)
     }
 }

@@ -83,7 +83,10 @@ impl World {
         let Some(input) = self.rng.pick(&self.sent).cloned() else { return };
         let input = match input {
             // Or somebody reports under a token that was voided, as if that had begun all the same.
-            Input::Voided { attempt } if self.rng.coin() => {
+            // Not while it is the attempt's own: who reports under that one has claimed it.
+            Input::Voided { attempt }
+                if self.rng.coin() && self.current_token(attempt) != Some(attempt.token) =>
+            {
                 let end =
                     AttemptEnd::unreported(Outcome::TimedOut, self.clock.wall_ms(), "under a void token");
                 Input::ShimReport { attempt, end, produced: Produced::default() }
