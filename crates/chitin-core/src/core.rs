@@ -41,8 +41,12 @@ pub struct Figures {
     pub waiting: u64,
     /// Their payloads' bytes.
     pub waiting_bytes: u64,
-    /// Running tasks.
+    /// Running tasks, frozen ones too: each takes a slot.
     pub running: u64,
+    /// Of those that wait, how many a person holds.
+    pub held: u64,
+    /// Of those that run, how many a person has frozen.
+    pub frozen: u64,
     /// What ended tasks keep, in bytes.
     pub kept_bytes: u64,
     /// Each queue: name, paused, waiting, running.
@@ -151,6 +155,8 @@ impl Core {
             Input::RecoverNext => self.recover_next(now, tx),
             Input::Submit(submission) => self.submit(now, submission, tx),
             Input::Cancel { to, id } => self.cancel(now, *to, *id, tx),
+            Input::PauseTask { to, id, paused: true } => self.pause(now, *to, *id, tx),
+            Input::PauseTask { to, id, paused: false } => self.resume(now, *to, *id, tx),
             Input::Retry { to, id } => self.retry_by_hand(now, *to, *id, tx),
             Input::Delete { to, id } => self.delete(now, *to, *id, tx),
             Input::PauseQueue { to, name, paused } => self.pause_queue(now, *to, name, *paused, tx),
@@ -240,6 +246,8 @@ impl Core {
             waiting: whole(counts.waiting),
             waiting_bytes: whole(counts.waiting_bytes),
             running: whole(counts.running),
+            held: whole(counts.held),
+            frozen: whole(counts.frozen),
             kept_bytes: self.kept_bytes.committed,
             queues: self.names.committed.queues.iter().map(queue).collect(),
         }

@@ -40,8 +40,8 @@ names! {
     TaskCancelRequested = "task.cancel_requested": "Somebody asked for the end of a task that runs.";
     TaskCancelled = "task.cancelled": "A task ended because somebody asked.";
     TaskExpired = "task.expired": "A task never started in time.";
-    TaskPaused = "task.paused": "A person holds a task.";
-    TaskResumed = "task.resumed": "A held task goes on.";
+    TaskPaused = "task.paused": "A person holds a task, or has frozen what runs of it.";
+    TaskResumed = "task.resumed": "A paused task goes on.";
     TaskRetried = "task.retried": "A person has an ended task run again.";
     TaskDeleted = "task.deleted": "A person removed an ended task.";
     TaskEvicted = "task.evicted": "The largest attempt is being ended, because memory runs out for all; it runs again at no cost.";
@@ -100,7 +100,7 @@ impl EventName {
             Event::Cancelled => Self::TaskCancelled,
             Event::Expired => Self::TaskExpired,
             Event::Paused => Self::TaskPaused,
-            Event::Resumed => Self::TaskResumed,
+            Event::Resumed | Event::WaitsOn(_) => Self::TaskResumed,
             Event::Retried => Self::TaskRetried,
         }
     }
@@ -150,7 +150,7 @@ impl Core {
         event: Event,
         tx: &mut T,
     ) -> Result<(), T::Error> {
-        let runs = before == TaskState::Running || row.state == TaskState::Running;
+        let runs = before.is_under_way() || row.state.is_under_way();
         let detail = row.state.has_ended().then(|| row.state.reason()).flatten().map(because);
         self.happened(now, EventName::of(event), Some((row.id, runs.then_some(row.attempt))), detail, tx)
     }

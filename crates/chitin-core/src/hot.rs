@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::fair::{LaneKey, Lanes};
-use crate::{Deadline, Due, Now, OpenRow, QueueId, Seq, TaskRow, TaskState};
+use crate::{Deadline, Due, Now, OpenRow, PausedReason, QueueId, Seq, TaskRow, TaskState};
 
 /// What is held of an open task.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,7 +23,8 @@ pub(crate) enum Life {
     Scheduled(Timer),
     Queued,
     Running,
-    Paused,
+    Held,
+    Frozen,
 }
 
 /// When a scheduled task is due.
@@ -55,7 +56,7 @@ impl OpenTask {
     }
 
     fn is_waiting(&self) -> bool {
-        !matches!(self.life, Life::Running)
+        !matches!(self.life, Life::Running | Life::Frozen)
     }
 }
 
@@ -68,7 +69,8 @@ fn life(state: TaskState, due: Option<Due>, now: &Now) -> Option<Life> {
         })),
         TaskState::Queued => Some(Life::Queued),
         TaskState::Running => Some(Life::Running),
-        TaskState::Paused => Some(Life::Paused),
+        TaskState::Paused(PausedReason::Held) => Some(Life::Held),
+        TaskState::Paused(PausedReason::Frozen) => Some(Life::Frozen),
         TaskState::Succeeded | TaskState::Cancelled | TaskState::Expired | TaskState::Dead(_) => None,
     }
 }
@@ -79,10 +81,19 @@ pub(crate) struct Counts {
     pub(crate) waiting: i64,
     pub(crate) waiting_bytes: i64,
     pub(crate) running: i64,
+    /// Of those that wait.
+    pub(crate) held: i64,
+    /// Of those that run.
+    pub(crate) frozen: i64,
 }
 
 impl Counts {
     fn add(&mut self, task: &OpenTask, sign: i64) {
+        match task.life {
+            Life::Held => self.held += sign,
+            Life::Frozen => self.frozen += sign,
+            Life::Scheduled(_) | Life::Queued | Life::Running => {}
+        }
         if task.is_waiting() {
             self.waiting += sign;
             self.waiting_bytes += sign * i64::try_from(task.bytes).unwrap_or(i64::MAX);
@@ -96,6 +107,8 @@ impl Counts {
             waiting: self.waiting + other.waiting,
             waiting_bytes: self.waiting_bytes + other.waiting_bytes,
             running: self.running + other.running,
+            held: self.held + other.held,
+            frozen: self.frozen + other.frozen,
         }
     }
 }
@@ -125,7 +138,7 @@ impl Committed {
                 Life::Scheduled(Timer::Steady(at)) => due.push((at, *seq)),
                 Life::Scheduled(Timer::Wall(at)) => due_wall.push((at, *seq)),
                 Life::Queued => lanes.entry(task.lane).or_default().push(*seq),
-                Life::Running | Life::Paused => {}
+                Life::Running | Life::Held | Life::Frozen => {}
             }
             expiry.extend(task.expires_ms.map(|at| (at, *seq)));
             counts.add(task, 1);
@@ -165,7 +178,7 @@ impl Committed {
             Life::Scheduled(Timer::Steady(at)) => _ = self.due.insert((at, seq)),
             Life::Scheduled(Timer::Wall(at)) => _ = self.due_wall.insert((at, seq)),
             Life::Queued => self.lanes.insert(task.lane, seq),
-            Life::Running | Life::Paused => {}
+            Life::Running | Life::Held | Life::Frozen => {}
         }
         if let Some(at) = task.expires_ms {
             self.expiry.insert((at, seq));
@@ -181,7 +194,7 @@ impl Committed {
                 Life::Scheduled(Timer::Steady(at)) => _ = self.due.remove(&(at, seq)),
                 Life::Scheduled(Timer::Wall(at)) => _ = self.due_wall.remove(&(at, seq)),
                 Life::Queued => self.lanes.remove(before.lane, seq),
-                Life::Running | Life::Paused => {}
+                Life::Running | Life::Held | Life::Frozen => {}
             }
         }
         if let Some(at) = before.expires_ms
@@ -327,7 +340,7 @@ mod tests {
                 0 => Life::Scheduled(Timer::Steady(1_000 - n)),
                 1 => Life::Scheduled(Timer::Wall(n % 7)),
                 2 => Life::Running,
-                3 => Life::Paused,
+                3 => Life::Held,
                 _ => Life::Queued,
             },
             expires_ms: (n % 2 == 0).then_some(n % 11),

@@ -30,6 +30,15 @@ pub enum Input {
         /// The task.
         id: TaskId,
     },
+    /// A person keeps a task from going on, or lets it.
+    PauseTask {
+        /// Whom to answer.
+        to: CommandId,
+        /// The task.
+        id: TaskId,
+        /// To pause it.
+        paused: bool,
+    },
     /// A person runs an ended task again.
     Retry {
         /// Whom to answer.
@@ -259,6 +268,14 @@ pub enum Output {
         /// Which.
         attempt: AttemptKey,
     },
+    /// Have an attempt's shim freeze its tree, or let it go on.
+    /// Lost: the task's state says it at boot, and the shim is told again.
+    PauseAttempt {
+        /// Which.
+        attempt: AttemptKey,
+        /// To freeze it.
+        paused: bool,
+    },
     /// Find out what became of an attempt that an earlier gateway gave out, and report it.
     /// Lost: at boot it is asked again.
     Recover {
@@ -266,6 +283,8 @@ pub enum Output {
         attempt: AttemptKey,
         /// Its end was asked for, by a person or by an eviction.
         cancel_requested: bool,
+        /// Its tree is to be frozen.
+        paused: bool,
         /// The machine has not been started anew since it was given out. If it has, a missing claim says nothing: claims
         /// are not made durable.
         same_boot: bool,
@@ -309,6 +328,8 @@ pub struct StartOrder {
     pub attempt: AttemptKey,
     /// How it is run.
     pub policy: Policy,
+    /// It is to be frozen as soon as it runs: it was paused before it could start.
+    pub paused: bool,
 }
 
 /// The answer to a command.
@@ -373,6 +394,8 @@ pub enum Conflict {
     NoSuchQueue,
     /// The task's state does not allow it.
     State(TaskState),
+    /// The task's end was asked for.
+    Ending,
 }
 
 impl Submission {

@@ -38,7 +38,7 @@ pub use io::{
     Answer, AttemptEnd, AttemptKey, Conflict, Input, KeptLogs, Output, Pace, Produced, Refusal, StartOrder,
     StoredOutput, StoredResult, Submission, SubmissionKey,
 };
-pub use lifecycle::{DeadReason, Event, Illegal, Outcome, ScheduledReason, TaskState, next};
+pub use lifecycle::{DeadReason, Event, Illegal, Outcome, PausedReason, ScheduledReason, TaskState, next};
 pub use limits::{Bound, Limits, LimitsError, bounds};
 pub use retry::{Jitter, RetryPolicy};
 pub use rows::{

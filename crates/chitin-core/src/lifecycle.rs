@@ -3,15 +3,22 @@
 //! ```text
 //!              Due                  Leased                     Succeeded
 //!  scheduled ───────▶ queued ───────────────────▶ running ───────────────▶ succeeded
-//!   │  ▲  ▲            │  ▲  ▲                    │ │ │ ▲
-//!   │  │  └─ Paused ───┤  │  └──── PutBack ───────┘ │ │ └─ Voided (same attempt, new token)
+//!   │  ▲               │  ▲  ▲                    │ │ │ ▲
+//!   │  │               │  │  └──── PutBack ───────┘ │ │ └─ Voided (same attempt, new token)
 //!   │  └───────────────┼──┼─────── Backoff ─────────┘ ├─── GaveUp(reason) ─▶ dead
 //!   │                  │  └─ Retried (by hand) ◀──────┼───────────────────── dead, cancelled, expired
 //!   ├─ Cancelled ──────┴──────────────────────────────┴────────────────────▶ cancelled
 //!   └─ Expired ────────┴───────────────────────────────────────────────────▶ expired
+//!
+//!               Paused                                        Paused
+//!  scheduled, ─────────▶ paused (held) ◀── PutBack, ── paused ◀────────── running
+//!  queued     ◀─────────  │                Backoff    (frozen) ──────────▶
+//!               Resumed,  └─ Cancelled                  │       Resumed
+//!               WaitsOn                                 └─ every end of an attempt, as for running
 //! ```
 //!
-//! `SetAside` ends every open task as `dead (poison)`; it is left out of the picture.
+//! What a person holds does not start by itself, and does not expire: an attempt that ends while it is frozen leaves its
+//! task held. `SetAside` ends every open task as `dead (poison)`; it is left out of the picture.
 //!
 //! Who moves it, and what a crash leaves: every move is one row written in one transaction, so a crash leaves the
 //! state before or the state after. `running` is left as it is by a gateway's end: the shim goes on, and recovery
@@ -28,8 +35,8 @@ pub enum TaskState {
     Queued,
     /// An attempt is under way; moved by its end alone.
     Running,
-    /// Held by a person; moved by a person.
-    Paused,
+    /// Kept from going on by a person; moved by a person, or by its attempt's end.
+    Paused(PausedReason),
     /// An attempt ended well. Final.
     Succeeded,
     /// Ended because somebody asked. Final, but for a retry by hand.
@@ -47,6 +54,15 @@ pub enum ScheduledReason {
     Delay,
     /// An attempt failed and another will follow.
     Backoff,
+}
+
+/// What a paused task was doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PausedReason {
+    /// It waited: nothing of it runs, and it counts against the queue's bound.
+    Held,
+    /// It ran: its tree is stopped where it was, and keeps its slot.
+    Frozen,
 }
 
 /// Why a task was given up.
@@ -108,6 +124,8 @@ pub enum Event {
     Paused,
     /// A person lets it go on.
     Resumed,
+    /// A person lets it go on, and its time has not come yet.
+    WaitsOn(ScheduledReason),
     /// A person runs it again: a new round.
     Retried,
     /// Taking it up again ended the gateway, more than once.
@@ -129,23 +147,29 @@ pub struct Illegal {
 /// # Errors
 /// [`Illegal`], for every pair that has no arrow in the diagram above.
 pub fn next(state: TaskState, event: Event) -> Result<TaskState, Illegal> {
+    use PausedReason::{Frozen, Held};
     use TaskState::{Cancelled, Dead, Expired, Paused, Queued, Running, Scheduled, Succeeded};
     match (state, event) {
         (Scheduled(_), Event::Due) => Ok(Queued),
         (Queued, Event::Leased) => Ok(Running),
         (Running, Event::Voided) => Ok(Running),
+        (Paused(Frozen), Event::Voided) => Ok(Paused(Frozen)),
         (Running, Event::PutBack) => Ok(Queued),
         (Running, Event::Backoff) => Ok(Scheduled(ScheduledReason::Backoff)),
-        (Running, Event::Succeeded) => Ok(Succeeded),
-        (Running, Event::GaveUp(reason)) => Ok(Dead(reason)),
-        (Scheduled(_) | Queued | Paused | Running, Event::Cancelled) => Ok(Cancelled),
+        (Paused(Frozen), Event::PutBack | Event::Backoff) => Ok(Paused(Held)),
+        (Running | Paused(Frozen), Event::Succeeded) => Ok(Succeeded),
+        (Running | Paused(Frozen), Event::GaveUp(reason)) => Ok(Dead(reason)),
+        (Scheduled(_) | Queued | Paused(_) | Running, Event::Cancelled) => Ok(Cancelled),
         (Scheduled(_) | Queued, Event::Expired) => Ok(Expired),
-        (Scheduled(_) | Queued, Event::Paused) => Ok(Paused),
-        (Paused, Event::Resumed) => Ok(Queued),
+        (Scheduled(_) | Queued, Event::Paused) => Ok(Paused(Held)),
+        (Running, Event::Paused) => Ok(Paused(Frozen)),
+        (Paused(Held), Event::Resumed) => Ok(Queued),
+        (Paused(Held), Event::WaitsOn(reason)) => Ok(Scheduled(reason)),
+        (Paused(Frozen), Event::Resumed) => Ok(Running),
         (Cancelled | Expired | Dead(_), Event::Retried) => Ok(Queued),
-        (Scheduled(_) | Queued | Paused | Running, Event::SetAside) => Ok(Dead(DeadReason::Poison)),
+        (Scheduled(_) | Queued | Paused(_) | Running, Event::SetAside) => Ok(Dead(DeadReason::Poison)),
         (
-            Scheduled(_) | Queued | Running | Paused | Succeeded | Cancelled | Expired | Dead(_),
+            Scheduled(_) | Queued | Running | Paused(_) | Succeeded | Cancelled | Expired | Dead(_),
             Event::Due
             | Event::Leased
             | Event::Voided
@@ -157,6 +181,7 @@ pub fn next(state: TaskState, event: Event) -> Result<TaskState, Illegal> {
             | Event::Expired
             | Event::Paused
             | Event::Resumed
+            | Event::WaitsOn(_)
             | Event::Retried
             | Event::SetAside,
         ) => Err(Illegal { state, event }),
@@ -165,18 +190,19 @@ pub fn next(state: TaskState, event: Event) -> Result<TaskState, Illegal> {
 
 impl TaskState {
     /// All states, for tables and tests.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Scheduled(ScheduledReason::Delay),
         Self::Scheduled(ScheduledReason::Backoff),
         Self::Queued,
         Self::Running,
-        Self::Paused,
+        Self::Paused(PausedReason::Held),
         Self::Succeeded,
         Self::Cancelled,
         Self::Expired,
         Self::Dead(DeadReason::RetriesExhausted),
         Self::Dead(DeadReason::NonRetryable),
         Self::Dead(DeadReason::Poison),
+        Self::Paused(PausedReason::Frozen),
     ];
 
     /// The contract's word.
@@ -186,7 +212,7 @@ impl TaskState {
             Self::Scheduled(_) => "scheduled",
             Self::Queued => "queued",
             Self::Running => "running",
-            Self::Paused => "paused",
+            Self::Paused(_) => "paused",
             Self::Succeeded => "succeeded",
             Self::Cancelled => "cancelled",
             Self::Expired => "expired",
@@ -200,15 +226,12 @@ impl TaskState {
         match self {
             Self::Scheduled(ScheduledReason::Delay) => Some("delay"),
             Self::Scheduled(ScheduledReason::Backoff) => Some("backoff"),
+            Self::Paused(PausedReason::Held) => Some("held"),
+            Self::Paused(PausedReason::Frozen) => Some("frozen"),
             Self::Dead(DeadReason::RetriesExhausted) => Some("retries_exhausted"),
             Self::Dead(DeadReason::NonRetryable) => Some("non_retryable"),
             Self::Dead(DeadReason::Poison) => Some("poison"),
-            Self::Queued
-            | Self::Running
-            | Self::Paused
-            | Self::Succeeded
-            | Self::Cancelled
-            | Self::Expired => None,
+            Self::Queued | Self::Running | Self::Succeeded | Self::Cancelled | Self::Expired => None,
         }
     }
 
@@ -221,7 +244,13 @@ impl TaskState {
     /// It counts against the queue's bound (R2.1).
     #[must_use]
     pub fn is_waiting(self) -> bool {
-        matches!(self, Self::Scheduled(_) | Self::Queued | Self::Paused)
+        matches!(self, Self::Scheduled(_) | Self::Queued | Self::Paused(PausedReason::Held))
+    }
+
+    /// It has an attempt that was given out and has not ended: it takes a slot (R3.1).
+    #[must_use]
+    pub fn is_under_way(self) -> bool {
+        matches!(self, Self::Running | Self::Paused(PausedReason::Frozen))
     }
 }
 

@@ -241,7 +241,7 @@ impl Tx for ModelTx<'_> {
                 payload_bytes: row.payload_bytes,
                 evicted: row.state == TaskState::Running && attempt.is_some_and(|attempt| attempt.evicted),
                 running: attempt
-                    .filter(|_| row.state == TaskState::Running)
+                    .filter(|_| row.state.is_under_way())
                     .map(|attempt| (attempt.attempt, attempt.token, attempt.boot)),
             }
         });

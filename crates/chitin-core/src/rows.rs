@@ -70,7 +70,8 @@ pub struct TaskRow {
     pub submitted_at_ms: i64,
     /// When it may start; kept after it did, for people.
     pub due: Option<Due>,
-    /// When it expires unless it has started; `None` from its round's first start on.
+    /// When it expires unless it has started; `None` from its round's first start on. While it is held, its whole delay is
+    /// what is left.
     pub expires: Option<Deadline>,
     /// When its newest attempt was given out.
     pub started_at_ms: Option<i64>,
@@ -130,7 +131,7 @@ pub struct OpenRow {
     pub payload_bytes: i64,
     /// See [`AttemptRow::evicted`], of the running attempt.
     pub evicted: bool,
-    /// The running attempt, its token and the boot it was given out in; `None` unless the task runs.
+    /// The running attempt, its token and the boot it was given out in; `None` unless one is under way.
     pub running: Option<(AttemptNo, Token, BootNo)>,
 }
 

@@ -57,6 +57,18 @@ impl Deadline {
         left.clamp(0, self.delay_ms)
     }
 
+    /// Stands still: its whole delay is what is left now.
+    #[must_use]
+    pub fn stopped(&self, now: &Now) -> Self {
+        Self::after(now, self.remaining_ms(now))
+    }
+
+    /// Goes on after it stood still ([`Self::stopped`]): later by as long as that was.
+    #[must_use]
+    pub fn going_on(&self, now: &Now) -> Self {
+        Self::after(now, self.delay_ms)
+    }
+
     /// The same moment on the clock of the running boot, for the timers in memory. What is stored stays as it was:
     /// its delay is still the whole one.
     #[must_use]
@@ -117,6 +129,17 @@ mod tests {
         assert_eq!(deadline.remaining_ms(&now(2, 5, 10_000_000)), 0, "a clock far ahead ends the wait");
         assert_eq!(deadline.remaining_ms(&now(2, 5, 0)), 10_000, "a clock far behind cannot stretch it");
         assert_eq!(deadline.on_this_boot_ms(&now(2, 5, 53_000)), 7_005);
+    }
+
+    #[test]
+    fn a_wait_that_stood_still_has_as_much_left_whatever_the_clocks_did() {
+        let deadline = Deadline::after(&now(1, 1_000, 50_000), 10_000);
+        let stopped = deadline.stopped(&now(1, 4_000, 53_000));
+        for later in [now(1, 4_000, 53_000), now(1, 900_000, 0), now(2, 5, 10_000_000)] {
+            assert_eq!(stopped.going_on(&later).remaining_ms(&later), 7_000);
+        }
+        let over = deadline.stopped(&now(1, 20_000, 70_000));
+        assert_eq!(over.going_on(&now(1, 30_000, 80_000)).remaining_ms(&now(1, 30_000, 80_000)), 0);
     }
 
     #[test]

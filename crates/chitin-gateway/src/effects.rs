@@ -46,21 +46,25 @@ impl World {
                 }
                 Output::Start(order) => {
                     failpoint!("effect.start");
-                    self.hub.enter(order.attempt, false);
+                    self.hub.enter(order.attempt, false, order.paused);
                     self.jobs.push(Job::Start(order));
                 }
                 Output::Evict { attempt } => {
                     failpoint!("effect.evict");
                     self.hub.evict(attempt);
                 }
-                Output::Recover { attempt, cancel_requested, same_boot } => {
+                Output::Recover { attempt, cancel_requested, paused, same_boot } => {
                     failpoint!("effect.recover");
-                    self.hub.enter(attempt, cancel_requested);
+                    self.hub.enter(attempt, cancel_requested, paused);
                     self.jobs.push(Job::Recover { attempt, same_boot });
                 }
                 Output::EndAttempt { attempt } => {
                     failpoint!("effect.end");
                     self.hub.ask_end(attempt);
+                }
+                Output::PauseAttempt { attempt, paused } => {
+                    failpoint!("effect.pause");
+                    self.hub.pause(attempt, paused);
                 }
                 Output::Settled { attempt, keep_logs } => {
                     failpoint!("effect.settled");

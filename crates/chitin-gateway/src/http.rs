@@ -149,6 +149,8 @@ fn routes(face: Shared) -> Router {
         .route("/v1/tasks/{id}/result", get(result::get))
         .route("/v1/tasks/{id}/logs", get(logs::get))
         .route("/v1/tasks/{id}/cancel", post(control::cancel))
+        .route("/v1/tasks/{id}/pause", post(control::pause))
+        .route("/v1/tasks/{id}/resume", post(control::resume))
         .route("/v1/tasks/{id}/retry", post(control::retry))
         .route("/v1/tasks/{id}/events", get(events::of_task))
         .route("/v1/events", get(events::all))

@@ -62,7 +62,7 @@ impl Context {
     }
 }
 
-/// What one attempt's listener is to do next. Flags only ever rise.
+/// What one attempt's listener is to do next. But for the pause, flags only ever rise.
 #[derive(Debug)]
 pub(crate) struct Wishes {
     pub(crate) key: AttemptKey,
@@ -71,6 +71,8 @@ pub(crate) struct Wishes {
     at_once: AtomicBool,
     /// Its shim's process, once that has said so; 0: not known.
     shim_pid: AtomicU32,
+    /// Its tree is to stand still.
+    paused: AtomicBool,
     settled: AtomicBool,
     /// Meant once it is settled.
     keep_logs: AtomicBool,
@@ -97,12 +99,13 @@ pub(crate) struct Hub {
 
 impl Hub {
     /// An attempt begins, or is found again. A new token of the same attempt takes the old one's place.
-    pub(crate) fn enter(&self, key: AttemptKey, end_requested: bool) {
+    pub(crate) fn enter(&self, key: AttemptKey, end_requested: bool, paused: bool) {
         let wishes = Arc::new(Wishes {
             key,
             end: AtomicBool::new(end_requested),
             at_once: AtomicBool::new(false),
             shim_pid: AtomicU32::new(0),
+            paused: AtomicBool::new(paused),
             settled: AtomicBool::new(false),
             keep_logs: AtomicBool::new(false),
             is_listened_to: AtomicBool::new(false),
@@ -133,6 +136,13 @@ impl Hub {
             (wishes.key, (pid > 0).then_some(pid), wishes.end.load(Ordering::SeqCst))
         };
         self.with(|attempts| attempts.values().map(one).collect()).unwrap_or_default()
+    }
+
+    pub(crate) fn pause(&self, key: AttemptKey, paused: bool) {
+        if let Some(wishes) = self.get(key) {
+            wishes.paused.store(paused, Ordering::SeqCst);
+            wishes.changed.notify_one();
+        }
     }
 
     /// Its end is committed. True: whoever listens to its shim sees to its folder.

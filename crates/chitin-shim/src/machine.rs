@@ -2,15 +2,18 @@
 //!
 //! ```text
 //! Running ──exit──────────────▶ Leaving ──▶ Lingering ─┐   (others remain: courtesy, SIGTERM, SIGKILL)
-//!    │ timeout, cancel                                 ▼
-//!    ├──────────────▶ Ending ──grace over──────────▶ Killing
-//!    └─out of memory─────────────────────────────────▲ │
+//!  ▲ │ timeout, cancel                                 ▼
+//!  │ ├──────────────▶ Ending ──grace over──────────▶ Killing
+//!  │ └─out of memory─────────────────────────────────▲ │
+//!  └▶ Frozen ─cancel─▶ Ending                          │
 //!          nothing is left of the tree (from any of them), or given up
 //!                                 ▼
 //!                            Finishing ──▶ Reported ──no gateway──▶ Recording ──▶ Parting ──▶ exit
 //!                                             └──────── settled ───────────────────────────────▲
 //!                                             └──────── settled, and asked to stay ──▶ rest
 //! ```
+//!
+//! Frozen: asked for by the gateway (pause, resume). The timeout stands still, and whatever ends the command thaws it.
 //!
 //! Connections are the same machine, because who is obeyed and when to leave depend on each other: one gateway at a
 //! time, the highest epoch; every other connection has a few seconds to say what it is.
@@ -43,6 +46,8 @@ pub enum Input {
     Exited,
     /// Nothing of the tree is left.
     TreeGone,
+    /// Not every process of the tree stands still yet ([`Action::Freeze`] was done).
+    NotFrozen,
     /// The tree's memory limit was met and a process was, or has to be, killed for it.
     OutOfMemory,
     /// The report is made ([`Action::Collect`] was done).
@@ -64,7 +69,11 @@ pub enum Action {
     SendEnded(ConnId),
     /// Close a connection.
     Close(ConnId),
-    /// SIGTERM to every process of the tree.
+    /// Stop every process of the tree where it is; comes again until none moves.
+    Freeze,
+    /// Let the tree go on.
+    Thaw,
+    /// SIGTERM to every process of the tree, thawed.
     Terminate,
     /// SIGKILL to every process of the tree; comes again until nothing is left.
     Kill,
@@ -96,6 +105,7 @@ pub enum Why {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Running { timeout_at: Option<u64> },
+    Frozen { since: u64, left_ms: Option<u64>, pause_ms: u64, again_at: Option<u64> },
     Ending { why: Why, kill_at: u64 },
     Leaving { term_at: u64 },
     Lingering { kill_at: u64 },
@@ -119,6 +129,8 @@ pub struct Machine {
     phase: Phase,
     remains: Remains,
     grace_ms: u64,
+    /// How long it has been frozen, before now.
+    stood_ms: u64,
     epoch: u64,
     gateway: Option<ConnId>,
     /// Connections that have not said what they are, and until when they may.
@@ -140,7 +152,8 @@ impl Machine {
     }
 
     fn new(phase: Phase, remains: Remains, epoch: u64, grace_ms: u64) -> Self {
-        Self { phase, remains, grace_ms, epoch, gateway: Some(BORN_WITH), strangers: Vec::new() }
+        let strangers = Vec::new();
+        Self { phase, remains, grace_ms, stood_ms: 0, epoch, gateway: Some(BORN_WITH), strangers }
     }
 
     /// When [`Input::Tick`] is due next.
@@ -148,6 +161,7 @@ impl Machine {
     pub fn deadline(&self) -> Option<u64> {
         let phase = match self.phase {
             Phase::Running { timeout_at } => timeout_at,
+            Phase::Frozen { again_at, .. } => again_at,
             Phase::Ending { kill_at, .. } | Phase::Lingering { kill_at } => Some(kill_at),
             Phase::Leaving { term_at } => Some(term_at),
             Phase::Killing { next_at, give_up_at, .. } => Some(next_at.min(give_up_at)),
@@ -159,7 +173,13 @@ impl Machine {
     /// The command is still expected to run: limits are worth watching.
     #[must_use]
     pub fn watches_memory(&self) -> bool {
-        matches!(self.phase, Phase::Running { .. } | Phase::Ending { .. })
+        matches!(self.phase, Phase::Running { .. } | Phase::Frozen { .. } | Phase::Ending { .. })
+    }
+
+    /// How long the command was frozen in all; no part of its running time.
+    #[must_use]
+    pub fn stood_ms(&self) -> u64 {
+        self.stood_ms
     }
 
     /// Takes one input; the actions are to be done in order.
@@ -174,7 +194,15 @@ impl Machine {
             Input::Exited => self.exited(now, &mut out),
             Input::TreeGone => {
                 self.remains = Remains::Nothing;
+                self.goes_on(now);
                 self.finish_if_gone(&mut out);
+            }
+            Input::NotFrozen => {
+                if let Phase::Frozen { since, left_ms, pause_ms, .. } = self.phase {
+                    let again_at = Some(now.saturating_add(pause_ms));
+                    let pause_ms = pause_ms.saturating_mul(2).min(limits::KILL_PAUSE_MAX_MS);
+                    self.phase = Phase::Frozen { since, left_ms, pause_ms, again_at };
+                }
             }
             Input::OutOfMemory => {
                 if self.watches_memory() {
@@ -208,8 +236,23 @@ impl Machine {
         match frame {
             ToShim::Attach { .. } => {}
             ToShim::Cancel => {
-                if matches!(self.phase, Phase::Running { .. }) {
+                if matches!(self.phase, Phase::Running { .. } | Phase::Frozen { .. }) {
                     self.terminate(now, Why::Cancelled, out);
+                }
+            }
+            ToShim::Pause => {
+                if let Phase::Running { timeout_at } = self.phase {
+                    let left_ms = timeout_at.map(|at| at.saturating_sub(now));
+                    let pause_ms = limits::KILL_PAUSE_MS;
+                    self.phase = Phase::Frozen { since: now, left_ms, pause_ms, again_at: None };
+                    out.push(Action::Freeze);
+                }
+            }
+            ToShim::Resume => {
+                if let Phase::Frozen { left_ms, .. } = self.phase {
+                    self.goes_on(now);
+                    self.phase = Phase::Running { timeout_at: left_ms.map(|ms| now.saturating_add(ms)) };
+                    out.push(Action::Thaw);
                 }
             }
             ToShim::Settled => {
@@ -265,7 +308,12 @@ impl Machine {
         if self.remains == Remains::Command {
             self.remains = Remains::Others;
         }
-        if matches!(self.phase, Phase::Running { .. }) {
+        if matches!(self.phase, Phase::Frozen { .. }) {
+            self.goes_on(now);
+            // Somebody else's signal. What it left behind must hear that it is to end.
+            out.push(Action::Thaw);
+        }
+        if matches!(self.phase, Phase::Running { .. } | Phase::Frozen { .. }) {
             self.phase = Phase::Leaving { term_at: now.saturating_add(limits::COURTESY_MS) };
         }
         self.finish_if_gone(out);
@@ -279,12 +327,21 @@ impl Machine {
         }
     }
 
+    /// Counts the time it was frozen, if it is.
+    fn goes_on(&mut self, now: u64) {
+        if let Phase::Frozen { since, .. } = self.phase {
+            self.stood_ms = self.stood_ms.saturating_add(now.saturating_sub(since));
+        }
+    }
+
     fn terminate(&mut self, now: u64, why: Why, out: &mut Vec<Action>) {
+        self.goes_on(now);
         self.phase = Phase::Ending { why, kill_at: now.saturating_add(self.grace_ms) };
         out.push(Action::Terminate);
     }
 
     fn kill(&mut self, now: u64, why: Why, out: &mut Vec<Action>) {
+        self.goes_on(now);
         self.phase = Phase::Killing {
             why,
             next_at: now.saturating_add(limits::KILL_PAUSE_MS),
@@ -302,7 +359,8 @@ impl Machine {
 
     fn finish(&mut self, out: &mut Vec<Action>) {
         let before_the_end = match self.phase {
-            Phase::Running { .. } | Phase::Ending { .. } | Phase::Killing { .. } => true,
+            Phase::Running { .. } | Phase::Frozen { .. } => true,
+            Phase::Ending { .. } | Phase::Killing { .. } => true,
             Phase::Leaving { .. } | Phase::Lingering { .. } => true,
             Phase::Finishing | Phase::Reported | Phase::Recording | Phase::Parting => false,
         };
@@ -344,6 +402,10 @@ impl Machine {
         }
         match self.phase {
             Phase::Running { timeout_at: Some(at) } if at <= now => self.terminate(now, Why::TimedOut, out),
+            Phase::Frozen { since, left_ms, pause_ms, again_at: Some(at) } if at <= now => {
+                self.phase = Phase::Frozen { since, left_ms, pause_ms, again_at: None };
+                out.push(Action::Freeze);
+            }
             Phase::Ending { why, kill_at } if kill_at <= now => self.kill(now, why, out),
             Phase::Leaving { term_at } if term_at <= now => {
                 let linger_ms = limits::LINGER_MS.min(self.grace_ms);

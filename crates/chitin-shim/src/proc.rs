@@ -23,6 +23,11 @@ impl Stat {
     pub(crate) fn is_zombie(self) -> bool {
         matches!(self.state, b'Z' | b'X')
     }
+
+    /// Stopped by a signal, or at an end of its own.
+    pub(crate) fn stands_still(self) -> bool {
+        self.is_zombie() || matches!(self.state, b'T' | b't')
+    }
 }
 
 /// Reads a small file of the kernel; `None` if it is gone.

@@ -35,6 +35,8 @@ pub(crate) struct Run {
     pub(crate) started_ms: u64,
     pub(crate) ended_at_ms: i64,
     pub(crate) ended_ms: u64,
+    /// Of that time it was frozen.
+    pub(crate) stood_ms: u64,
 }
 
 /// What earlier commands of this process used, where the kernel only counts all of them.
@@ -99,7 +101,7 @@ pub(crate) fn of_run(
         signal: exit.and_then(|e| if let Exit::Signal(number) = e { Some(number) } else { None }),
         started_at_ms: Some(run.started_at_ms),
         ended_at_ms: run.ended_at_ms,
-        running_ms: run.ended_ms.saturating_sub(run.started_ms),
+        running_ms: run.ended_ms.saturating_sub(run.started_ms).saturating_sub(run.stood_ms),
         peak_memory_bytes: groups.peak_memory_bytes().or_else(largest_process),
         cpu_ms: groups.cpu_ms().or_else(waited_for_ms).unwrap_or(0),
         stdout,

@@ -268,6 +268,12 @@ impl Shim {
                 self.groups.remove();
             }
             Action::Close(id) => self.conns.retain(|c| c.id != id),
+            Action::Freeze => {
+                if tree::freeze(&self.groups) == tree::Freezing::StillMoves {
+                    inputs.push_back(Input::NotFrozen);
+                }
+            }
+            Action::Thaw => tree::thaw(&self.groups),
             Action::Terminate => tree::terminate(&self.groups),
             Action::Kill => tree::kill(&self.groups),
             Action::Collect(why) => {
@@ -324,7 +330,8 @@ impl Shim {
             None => (None, now),
         };
         let (started_at_ms, started_ms) = (command.started_at_ms, command.started_ms);
-        let run = Run { before: self.before, started_at_ms, started_ms, ended_at_ms, ended_ms };
+        let stood_ms = self.machine.stood_ms();
+        let run = Run { before: self.before, started_at_ms, started_ms, ended_at_ms, ended_ms, stood_ms };
         let report = report::of_run(&self.order, run, why, exit, &self.spool, &self.groups, &command.output);
         self.report = Some(report);
         self.memory = MemoryWatch::none();

@@ -17,29 +17,57 @@ use crate::{clock, limits, proc};
 /// Walks over the tree in one round of SIGKILL: what forks while it is walked is met by the next walk.
 const WALKS: u32 = 8;
 
+/// What became of a wish to stop a tree where it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Freezing {
+    /// Nothing of it moves, or the kernel sees to it.
+    Done,
+    /// Not yet: a process waits in the kernel, or more of them came than were stopped.
+    StillMoves,
+}
+
+/// Stops the whole tree of this process: in one stroke where the kernel can, else process by process. SIGSTOP cannot be
+/// refused, but a parent that watches its children sees it.
+pub(crate) fn freeze(groups: &Groups) -> Freezing {
+    if groups.freeze() {
+        return Freezing::Done;
+    }
+    for _ in 0..WALKS {
+        if signal_descendants(&[Signal::STOP], |stat| !stat.stands_still()) == 0 {
+            return Freezing::Done;
+        }
+    }
+    Freezing::StillMoves
+}
+
+/// Lets the whole tree of this process go on.
+pub(crate) fn thaw(groups: &Groups) {
+    groups.thaw();
+    signal_descendants(&[Signal::CONT], |stat| !stat.is_zombie());
+}
+
 /// SIGTERM to the whole tree of this process. What is stopped or frozen is woken to hear it.
 pub(crate) fn terminate(groups: &Groups) {
     groups.thaw();
-    signal_descendants(&[Signal::TERM, Signal::CONT]);
+    signal_descendants(&[Signal::TERM, Signal::CONT], |stat| !stat.is_zombie());
 }
 
 /// SIGKILL to the whole tree of this process.
 pub(crate) fn kill(groups: &Groups) {
     groups.kill();
     for _ in 0..WALKS {
-        if signal_descendants(&[Signal::KILL]) == 0 {
+        if signal_descendants(&[Signal::KILL], |stat| !stat.is_zombie()) == 0 {
             break;
         }
     }
 }
 
-/// How many that were not already dead.
-fn signal_descendants(signals: &[Signal]) -> usize {
+/// To those that are as `wanted`; how many.
+fn signal_descendants(signals: &[Signal], wanted: impl Fn(proc::Stat) -> bool) -> usize {
     let own = std::process::id();
     let tree = proc::descendants(own);
     // Held by its pidfd, it must still be alive below this tree; an id that was given anew elsewhere is not.
-    let ours =
-        |pid| proc::stat(pid).is_some_and(|s| !s.is_zombie() && (s.ppid == own || tree.contains(&s.ppid)));
+    let ours = |pid| proc::stat(pid).is_some_and(|s| wanted(s) && (s.ppid == own || tree.contains(&s.ppid)));
     tree.iter().filter(|pid| proc::signal_if(**pid, signals, || ours(**pid))).count()
 }
 

@@ -10,6 +10,7 @@ mod keys;
 mod limits;
 mod memory;
 mod outcomes;
+mod paused;
 mod retries;
 mod swept;
 mod told;
@@ -43,6 +44,8 @@ pub(crate) enum Seen<'a> {
     Asked(&'a Input),
     /// A command was started.
     Begins(AttemptKey),
+    /// What it started is frozen, or goes on.
+    Moves { key: AttemptKey, moves: bool },
     /// Nothing of what it started is left.
     TreeGone(AttemptKey),
     /// A shim saw how its attempt ended.
@@ -107,6 +110,7 @@ impl Checkers {
             Box::<limits::Bounds>::default(),
             Box::<keys::Keys>::default(),
             Box::<cancelled::Cancelled>::default(),
+            Box::<paused::Paused>::default(),
             Box::new(memory::Memory),
             Box::<swept::Swept>::default(),
             Box::<told::Told>::default(),

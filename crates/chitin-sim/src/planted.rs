@@ -29,6 +29,10 @@ pub enum Bug {
     SetAsideAtOnce,
     /// In safe mode nobody writes down which task is tried.
     SuspectForgotten,
+    /// The time to live of what is held goes on.
+    HeldExpires,
+    /// A shim that is found again is told only to pause, never to go on.
+    ResumeNotRepeated,
     /// Where logs are kept, the void claim beside them goes. Not planted at first: a seed found it.
     VoidClaimSwept,
 }
@@ -48,6 +52,8 @@ impl Bug {
         Self::StaleGatewayObeyed,
         Self::SetAsideAtOnce,
         Self::SuspectForgotten,
+        Self::HeldExpires,
+        Self::ResumeNotRepeated,
         Self::VoidClaimSwept,
     ];
 }

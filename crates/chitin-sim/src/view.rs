@@ -73,7 +73,7 @@ impl View {
     }
 
     pub(crate) fn running(&self) -> impl Iterator<Item = &TaskRow> {
-        self.tasks.values().filter(|row| row.state == chitin_core::TaskState::Running)
+        self.tasks.values().filter(|row| row.state.is_under_way())
     }
 
     pub(crate) fn open(&self) -> impl Iterator<Item = &TaskRow> {

@@ -233,7 +233,7 @@ impl World {
         self.note(|| "calm".to_owned());
         self.calm = true;
         self.plan.calm();
-        self.resume_queues();
+        self.resume_all();
     }
 
     fn is_quiet(&self) -> bool {

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use chitin_core::{AttemptNo, KeptLogs, TaskId, TaskState};
+use chitin_core::{AttemptNo, KeptLogs, TaskId};
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, params};
 
@@ -29,7 +29,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 const PAGES_A_STEP: i32 = 256;
 
 const TASKS: &str = "SELECT count(*) FROM task WHERE ?1 = 0";
-const TASKS_IN_STATE: &str = "SELECT count(*) FROM task WHERE state = ?1";
+/// 4 and 12 are the codes of what has an attempt under way; a test holds the two together.
+const TASKS_UNDER_WAY: &str = "SELECT count(*) FROM task WHERE state IN (4, 12) AND ?1 = 0";
 const ATTEMPTS_WITH_LOGS: &str = "SELECT count(*) FROM attempt WHERE logs = ?1";
 const LOGS_IN_FILES: &str =
     "SELECT t.id, a.attempt FROM attempt AS a JOIN task AS t ON t.seq = a.seq WHERE a.logs = ?1";
@@ -209,7 +210,7 @@ pub fn adopt(path: &Path, named: &Path, options: &StoreOptions) -> Result<Adopte
         .and_then(|_| tx.execute("UPDATE boot SET boot_id = 'before-' || ?1 || '-' || no", [name]))
         .map_err(sql(STEP))?;
     let tasks = count(&tx, TASKS, STEP, 0)?;
-    let running = count(&tx, TASKS_IN_STATE, STEP, codes::of_state(TaskState::Running))?;
+    let running = count(&tx, TASKS_UNDER_WAY, STEP, 0)?;
     let logs_in_files = all(&tx, LOGS_IN_FILES, STEP, [codes::of_logs(KeptLogs::Files)], |row| {
         let read = || Ok((TaskId(row.get(0)?), AttemptNo(row.get(1)?)));
         read().map_err(sql(STEP))

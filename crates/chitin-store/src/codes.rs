@@ -9,15 +9,16 @@
 //! | 2 | scheduled (backoff) | 2 | failed | 1 | stored |
 //! | 3 | queued | 3 | timed_out | 2 | files |
 //! | 4 | running | 4 | stalled | | |
-//! | 5 | paused | 5 | oom_killed | | |
+//! | 5 | paused (held) | 5 | oom_killed | | |
 //! | 6 | succeeded | 6 | signalled | | |
 //! | 7 | cancelled | 7 | worker_lost | | |
 //! | 8 | expired | 8 | host_lost | | |
 //! | 9 | dead (retries_exhausted) | 9 | cancelled | | |
 //! | 10 | dead (non_retryable) | | | | |
 //! | 11 | dead (poison) | | | | |
+//! | 12 | paused (frozen) | | | | |
 
-use chitin_core::{DeadReason, KeptLogs, Outcome, ScheduledReason, TaskState};
+use chitin_core::{DeadReason, KeptLogs, Outcome, PausedReason, ScheduledReason, TaskState};
 
 pub(crate) fn of_state(state: TaskState) -> i64 {
     match state {
@@ -25,13 +26,14 @@ pub(crate) fn of_state(state: TaskState) -> i64 {
         TaskState::Scheduled(ScheduledReason::Backoff) => 2,
         TaskState::Queued => 3,
         TaskState::Running => 4,
-        TaskState::Paused => 5,
+        TaskState::Paused(PausedReason::Held) => 5,
         TaskState::Succeeded => 6,
         TaskState::Cancelled => 7,
         TaskState::Expired => 8,
         TaskState::Dead(DeadReason::RetriesExhausted) => 9,
         TaskState::Dead(DeadReason::NonRetryable) => 10,
         TaskState::Dead(DeadReason::Poison) => 11,
+        TaskState::Paused(PausedReason::Frozen) => 12,
     }
 }
 
@@ -41,13 +43,14 @@ pub(crate) fn to_state(code: i64) -> Option<TaskState> {
         2 => TaskState::Scheduled(ScheduledReason::Backoff),
         3 => TaskState::Queued,
         4 => TaskState::Running,
-        5 => TaskState::Paused,
+        5 => TaskState::Paused(PausedReason::Held),
         6 => TaskState::Succeeded,
         7 => TaskState::Cancelled,
         8 => TaskState::Expired,
         9 => TaskState::Dead(DeadReason::RetriesExhausted),
         10 => TaskState::Dead(DeadReason::NonRetryable),
         11 => TaskState::Dead(DeadReason::Poison),
+        12 => TaskState::Paused(PausedReason::Frozen),
         _ => return None,
     })
 }
@@ -105,11 +108,11 @@ mod tests {
     #[test]
     fn every_state_has_its_own_number_and_comes_back_from_it() {
         let codes: Vec<i64> = TaskState::ALL.into_iter().map(of_state).collect();
-        assert_eq!(codes, (1..=11).collect::<Vec<_>>(), "the numbers of the table, in the order of the core");
+        assert_eq!(codes, (1..=12).collect::<Vec<_>>(), "the numbers of the table, in the order of the core");
         for state in TaskState::ALL {
             assert_eq!(to_state(of_state(state)), Some(state));
         }
-        assert_eq!([to_state(0), to_state(12), to_state(-1)], [None; 3]);
+        assert_eq!([to_state(0), to_state(13), to_state(-1)], [None; 3]);
     }
 
     #[test]

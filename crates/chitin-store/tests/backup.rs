@@ -122,18 +122,21 @@ fn what_was_adopted_is_the_same_under_another_name() {
     let (_, boot) = tx.begin_epoch("this machine").unwrap();
     assert!(matches!(tx.commit(), Commit::Ok));
     let running = TaskRow { state: TaskState::Running, attempt: chitin_core::AttemptNo(1), ..queued(3) };
-    commit(&mut writer, [queued(1), full(2), running], &full_payload());
+    let frozen = TaskState::Paused(chitin_core::PausedReason::Frozen);
+    let frozen = TaskRow { state: frozen, attempt: chitin_core::AttemptNo(1), ..queued(4) };
+    commit(&mut writer, [queued(1), full(2), running, frozen], &full_payload());
     let mut tx = writer.begin().unwrap();
     tx.insert_attempt(&attempt(3, 1)).unwrap();
+    tx.insert_attempt(&attempt(4, 1)).unwrap();
     assert!(matches!(tx.commit(), Commit::Ok));
     // The log is not worked off: what is in it alone is in the copy, too.
     assert!(writer.wal_state().unwrap().log_frames > 0);
     let copied = taken(&database, &draft).unwrap().unwrap();
-    assert_eq!(copied.tasks, 3);
+    assert_eq!(copied.tasks, 4);
 
     let before = fs::read(&database).unwrap();
     let adopted = adopt(&draft, Path::new("/backups/one"), &options(2)).unwrap();
-    assert_eq!((adopted.tasks, adopted.running), (3, 1));
+    assert_eq!((adopted.tasks, adopted.running), (4, 2));
     assert_eq!(place.others(), ["draft"], "no log is left beside it");
     assert_eq!(fs::read(&database).unwrap(), before);
 

@@ -17,8 +17,8 @@ use std::fmt::Debug;
 
 use chitin_core::model::{ModelStore, ModelTx};
 use chitin_core::{
-    AttemptNo, DeadReason, Due, Epoch, EventName, EventRow, Limits, NewTask, PrincipalId, Priority, QueueId,
-    QueueRow, Seq, SubmissionRow, Suspect, TaskId, TaskRow, TaskState, Tx,
+    AttemptNo, DeadReason, Due, Epoch, EventName, EventRow, Limits, NewTask, PausedReason, PrincipalId,
+    Priority, QueueId, QueueRow, Seq, SubmissionRow, Suspect, TaskId, TaskRow, TaskState, Tx,
 };
 use chitin_store::{Commit, EventPlace, Reader, StoreOptions, WriteTx, Writer};
 use rows::*;
@@ -259,7 +259,7 @@ fn open_tasks_come_in_the_order_of_admission_a_page_at_a_time<S: StoreUnderTest>
 fn an_open_row_says_what_runs<S: StoreUnderTest>() {
     let mut store = begun::<S>();
     insert(&mut store, &full(1));
-    insert(&mut store, &queued(2));
+    insert_all(&mut store, [2, 3, 4]);
     change(&mut store, |tx| {
         for number in 1..=2 {
             tx.insert_attempt(&attempt(2, number)).unwrap();
@@ -267,9 +267,15 @@ fn an_open_row_says_what_runs<S: StoreUnderTest>() {
         let running =
             TaskRow { state: TaskState::Running, attempt: AttemptNo(2), expires: None, ..queued(2) };
         tx.update_task(&running).unwrap();
+        tx.insert_attempt(&attempt(3, 1)).unwrap();
+        let state = TaskState::Paused(PausedReason::Frozen);
+        tx.update_task(&TaskRow { state, attempt: AttemptNo(1), ..queued(3) }).unwrap();
+        tx.insert_attempt(&attempt(4, 1)).unwrap();
+        let state = TaskState::Paused(PausedReason::Held);
+        tx.update_task(&TaskRow { state, attempt: AttemptNo(1), ..queued(4) }).unwrap();
     });
     let open = look(&mut store, |tx| tx.open_tasks(Seq(0), 10).unwrap());
-    let [first, second] = open.as_slice() else { panic!("{open:?}") };
+    let [first, second, third, fourth] = open.as_slice() else { panic!("{open:?}") };
     let row = full(1);
     assert_eq!((first.id, first.principal, first.queue), (row.id, row.principal, row.queue));
     assert_eq!((first.priority, first.state, first.cancel_requested), (row.priority, row.state, true));
@@ -277,6 +283,9 @@ fn an_open_row_says_what_runs<S: StoreUnderTest>() {
     assert_eq!(first.running, None, "only a running task has an attempt under way");
     assert_eq!(second.running, Some((AttemptNo(2), token(2, 2), attempt(2, 2).boot)));
     assert_eq!((second.expires, second.cancel_requested), (None, false));
+    let under_way = (AttemptNo(1), token(3, 1), attempt(3, 1).boot);
+    assert_eq!((third.state, third.running), (TaskState::Paused(PausedReason::Frozen), Some(under_way)));
+    assert_eq!((fourth.state, fourth.running), (TaskState::Paused(PausedReason::Held), None));
 }
 
 fn a_gateway_of_a_lower_epoch_changes_nothing<S: StoreUnderTest>() {
@@ -288,7 +297,7 @@ fn a_gateway_of_a_lower_epoch_changes_nothing<S: StoreUnderTest>() {
         assert_eq!(load(&mut store, seq).unwrap().owner_epoch, Epoch(1), "no task is touched by a start");
     }
 
-    let stale = TaskRow { state: TaskState::Paused, ..queued(1) };
+    let stale = TaskRow { state: TaskState::Paused(PausedReason::Held), ..queued(1) };
     assert!(look(&mut store, |tx| tx.update_task(&stale).is_err()), "though nobody else has written it");
     let stale = ended(1, TaskState::Cancelled, 10);
     assert!(look(&mut store, |tx| tx.update_task(&stale).is_err()));
@@ -300,7 +309,7 @@ fn a_gateway_of_a_lower_epoch_changes_nothing<S: StoreUnderTest>() {
     }
     assert_eq!(load(&mut store, 1).unwrap().state, TaskState::Queued);
 
-    let ours = TaskRow { state: TaskState::Paused, owner_epoch: Epoch(2), ..queued(1) };
+    let ours = TaskRow { state: TaskState::Paused(PausedReason::Held), owner_epoch: Epoch(2), ..queued(1) };
     change(&mut store, |tx| tx.update_task(&ours).unwrap());
     assert_eq!(load(&mut store, 1), Some(ours));
 }
@@ -315,7 +324,7 @@ fn whoever_opens_an_ended_task_again_owns_it<S: StoreUnderTest>() {
     assert_eq!(load(&mut store, 1), Some(again));
     assert_eq!(open_seqs(&mut store, 0, 10), [1]);
     assert_eq!(look(&mut store, |tx| tx.ended_before(i64::MAX, 10).unwrap()), []);
-    let stale = TaskRow { state: TaskState::Paused, ..queued(1) };
+    let stale = TaskRow { state: TaskState::Paused(PausedReason::Held), ..queued(1) };
     assert!(look(&mut store, |tx| tx.update_task(&stale).is_err()));
     end(&mut store, 1, TaskState::Cancelled, 20);
     assert!(look(&mut store, |tx| tx.update_task(&stale).is_err()), "nor is it opened from an earlier life");

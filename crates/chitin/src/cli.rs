@@ -6,8 +6,8 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    backup, bench, cancel, completions, config, doctor, down, events, gateway, logs, ps, queues, restore,
-    result, retry, run, show, status, submit, token, up, wait,
+    backup, bench, cancel, completions, config, doctor, down, events, gateway, logs, pause, ps, queues,
+    restore, result, resume, retry, run, show, status, submit, token, up, wait,
 };
 use crate::failure::Failure;
 use crate::paths::DataDir;
@@ -73,6 +73,8 @@ pub(crate) enum Command {
     Logs(logs::Logs),
     Events(events::Events),
     Cancel(cancel::Cancel),
+    Pause(pause::Pause),
+    Resume(resume::Resume),
     Retry(retry::Retry),
     Backup(backup::Backup),
     Restore(restore::Restore),

@@ -37,6 +37,8 @@ pub(crate) struct Place {
     attempt: Option<u32>,
     stdout: u64,
     stderr: u64,
+    /// The task was paused when it was last looked at.
+    paused: bool,
 }
 
 /// Whether a piece begins something.
@@ -54,7 +56,7 @@ impl Place {
         match *piece {
             Piece::Attempt(attempt) if self.attempt == Some(attempt) => {}
             Piece::Attempt(attempt) => {
-                let before = std::mem::replace(self, Self { attempt: Some(attempt), stdout: 0, stderr: 0 });
+                let before = std::mem::replace(self, Self { attempt: Some(attempt), ..Self::default() });
                 if before.attempt.is_some() {
                     return News::NextAttempt(attempt);
                 }
@@ -104,6 +106,10 @@ enum Broken {
 const HEAD_WAIT: Duration = Duration::from_secs(20);
 /// After so long without a frame it is said that the task waits.
 const IDLE: Duration = Duration::from_secs(1);
+/// After so long without a frame it is looked whether somebody has paused the task; and again, for as long as it is silent.
+const SILENT: Duration = Duration::from_secs(2);
+/// A gateway that is there answers at once.
+const ANSWER: Duration = Duration::from_secs(2);
 
 /// Writes what there is of a task's output.
 pub(crate) async fn so_far(
@@ -156,7 +162,7 @@ async fn follow(
     loop {
         let before = heard_at;
         let request = Request::get(place.target(id, wanted, until)).waits(HEAD_WAIT);
-        let error = match stream(client, id, &request, place, outputs, &mut heard_at).await {
+        let error = match stream(client, id, &request, until, place, outputs, &mut heard_at).await {
             Ok(()) => return Ok(()),
             Err(Broken::Ours(failure)) => return Err(failure),
             Err(Broken::Call(error)) => error,
@@ -175,6 +181,7 @@ async fn stream(
     client: &Client,
     id: &str,
     request: &Request,
+    until: Until,
     place: &mut Place,
     outputs: &mut Outputs,
     heard_at: &mut Instant,
@@ -183,16 +190,21 @@ async fn stream(
     let mut decoder = Decoder::new();
     loop {
         let waiting = outputs.progress.visible() && place.attempt.is_none();
-        let chunk = if waiting {
-            match tokio::time::timeout(IDLE, answer.chunk()).await {
-                Ok(chunk) => chunk,
-                Err(_) => {
+        let patience = if waiting { IDLE } else { SILENT };
+        let chunk = match tokio::time::timeout(patience, answer.chunk()).await {
+            Ok(chunk) => chunk,
+            Err(_) if until == Until::End => {
+                if waiting {
                     outputs.progress.show(&format!("{id} waits to be started"));
-                    answer.chunk().await
+                }
+                loop {
+                    say_if_paused(client, id, place, outputs).await;
+                    if let Ok(chunk) = tokio::time::timeout(SILENT, answer.chunk()).await {
+                        break chunk;
+                    }
                 }
             }
-        } else {
-            answer.chunk().await
+            Err(_) => answer.chunk().await,
         };
         let Some(chunk) = chunk.map_err(Broken::Call)? else { return Ok(()) };
         *heard_at = clock::now();
@@ -200,6 +212,24 @@ async fn stream(
         while let Some(piece) = decoder.next(&mut bytes).map_err(garbled)? {
             write(&piece, place, outputs).await.map_err(Broken::Ours)?;
         }
+    }
+}
+
+/// A command that is silent may stand still because somebody wished that, or go on again.
+async fn say_if_paused(client: &Client, id: &str, place: &mut Place, outputs: &mut Outputs) {
+    let look = client.once(&Request::get(format!("/v1/tasks/{id}")).within(ANSWER)).await;
+    let Ok(mut answer) = look else { return };
+    let Some(state) = answer.json().await.ok().and_then(|task| Some(task.get("state")?.as_str()?.to_owned()))
+    else {
+        return;
+    };
+    let paused = state == "paused";
+    if paused != std::mem::replace(&mut place.paused, paused) {
+        outputs.remark(&if paused {
+            format!("the task is paused; it goes on after `chitin resume {id}`")
+        } else {
+            "the task goes on".to_owned()
+        });
     }
 }
 
@@ -243,7 +273,7 @@ mod tests {
         assert_eq!(place.pass(&Piece::Attempt(1)), News::None, "a beginning we know");
         assert_eq!(place.stdout, 1_005);
         assert_eq!(place.pass(&Piece::Attempt(2)), News::NextAttempt(2));
-        assert_eq!(place, Place { attempt: Some(2), stdout: 0, stderr: 0 });
+        assert_eq!(place, Place { attempt: Some(2), ..Place::default() });
     }
 
     #[test]

@@ -1,6 +1,6 @@
 use super::*;
 
-const EVENTS: [Event; 15] = [
+const EVENTS: [Event; 17] = [
     Event::Due,
     Event::Leased,
     Event::Voided,
@@ -14,6 +14,8 @@ const EVENTS: [Event; 15] = [
     Event::Expired,
     Event::Paused,
     Event::Resumed,
+    Event::WaitsOn(ScheduledReason::Delay),
+    Event::WaitsOn(ScheduledReason::Backoff),
     Event::Retried,
     Event::SetAside,
 ];
@@ -43,5 +45,28 @@ fn only_a_person_brings_an_ended_task_back() {
 #[test]
 fn nothing_expires_once_it_runs() {
     assert!(next(TaskState::Running, Event::Expired).is_err());
-    assert!(next(TaskState::Paused, Event::Expired).is_err());
+}
+
+#[test]
+fn what_is_paused_neither_starts_nor_expires_and_waits_for_no_time() {
+    for state in [PausedReason::Held, PausedReason::Frozen].map(TaskState::Paused) {
+        for event in [Event::Leased, Event::Expired, Event::Due] {
+            assert!(next(state, event).is_err(), "{state} {event:?}");
+        }
+        for event in EVENTS {
+            let goes_on = matches!(event, Event::Resumed | Event::WaitsOn(_));
+            let is_open = next(state, event).is_ok_and(|to| !to.has_ended() && to != state);
+            let left = next(state, event).is_ok_and(|to| !matches!(to, TaskState::Paused(_)));
+            assert!(!is_open || !left || goes_on, "{state} {event:?}: only a person lets it go on");
+        }
+    }
+}
+
+#[test]
+fn what_may_happen_to_what_runs_may_happen_to_what_is_frozen() {
+    let frozen = TaskState::Paused(PausedReason::Frozen);
+    for event in EVENTS.into_iter().filter(|event| *event != Event::Paused) {
+        let (runs, stands) = (next(TaskState::Running, event), next(frozen, event));
+        assert!(runs.is_err() || stands.is_ok(), "{event:?}");
+    }
 }

@@ -3,12 +3,13 @@
 
 use crate::valid::QueueName;
 use crate::{
-    Answer, AttemptKey, CommandId, Conflict, Core, Deadline, Event, EventName, Now, Output, TaskId, TaskRow,
-    TaskState, Tx,
+    Answer, CommandId, Conflict, Core, Deadline, Event, EventName, Now, Output, PausedReason, TaskId,
+    TaskRow, TaskState, Tx,
 };
 
 impl Core {
-    /// A waiting task ends at once; a running one is flagged, and its shim asked to end the tree.
+    /// A waiting task ends at once; a running one is flagged, and its shim asked to end the tree. One that is frozen is no
+    /// longer: its end is what is wanted now, and only what runs can end well.
     pub(crate) fn cancel<T: Tx>(
         &mut self,
         now: &Now,
@@ -21,24 +22,27 @@ impl Core {
             return Ok(());
         };
         match row.state {
-            TaskState::Scheduled(_) | TaskState::Queued | TaskState::Paused => {
+            TaskState::Scheduled(_) | TaskState::Queued | TaskState::Paused(PausedReason::Held) => {
                 row.cancel_requested = true;
                 self.transition(now, &mut row, Event::Cancelled, tx)?;
             }
-            TaskState::Running if !row.cancel_requested => {
-                let lease = tx.load_attempt(row.seq, row.attempt)?;
+            TaskState::Running | TaskState::Paused(PausedReason::Frozen) if !row.cancel_requested => {
                 row.cancel_requested = true;
-                row.owner_epoch = self.epoch;
-                tx.update_task(&row)?;
+                if row.state == TaskState::Running {
+                    row.owner_epoch = self.epoch;
+                    tx.update_task(&row)?;
+                    self.out(Output::Changed { id, state: row.state });
+                } else {
+                    self.transition(now, &mut row, Event::Resumed, tx)?;
+                    self.tell_shim(&row, false, tx)?;
+                }
                 let which = Some((id, Some(row.attempt)));
                 self.happened(now, EventName::TaskCancelRequested, which, None, tx)?;
-                if let Some(lease) = lease {
-                    let attempt = AttemptKey { seq: row.seq, id, attempt: row.attempt, token: lease.token };
+                if let Some(attempt) = self.under_way(&row, tx)? {
                     self.out(Output::EndAttempt { attempt });
                 }
-                self.out(Output::Changed { id, state: row.state });
             }
-            TaskState::Running | TaskState::Cancelled => {}
+            TaskState::Running | TaskState::Paused(PausedReason::Frozen) | TaskState::Cancelled => {}
             TaskState::Succeeded | TaskState::Expired | TaskState::Dead(_) => {
                 self.reply(to, Answer::Conflict(Conflict::State(row.state)));
                 return Ok(());
@@ -63,7 +67,7 @@ impl Core {
         };
         let answer = match row.state {
             TaskState::Succeeded => Answer::Conflict(Conflict::State(row.state)),
-            TaskState::Scheduled(_) | TaskState::Queued | TaskState::Running | TaskState::Paused => {
+            TaskState::Scheduled(_) | TaskState::Queued | TaskState::Running | TaskState::Paused(_) => {
                 Answer::Done
             }
             TaskState::Cancelled | TaskState::Expired | TaskState::Dead(_) => {
@@ -137,7 +141,7 @@ impl Core {
         Ok(())
     }
 
-    fn find<T: Tx>(&mut self, id: TaskId, tx: &mut T) -> Result<Option<TaskRow>, T::Error> {
+    pub(crate) fn find<T: Tx>(&mut self, id: TaskId, tx: &mut T) -> Result<Option<TaskRow>, T::Error> {
         match tx.find_task(id)? {
             Some(seq) => tx.load_task(seq),
             None => Ok(None),

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::testing::*;
-use crate::{DeadReason, Dispatch, Input, Limits, Outcome, Policy, Refusal, Start, TaskSpec};
+use crate::{AttemptKey, DeadReason, Dispatch, Input, Limits, Outcome, Policy, Refusal, Start, TaskSpec};
 
 fn answer(bench: &mut Bench, input: Input) -> Answer {
     answers(&bench.batch(&[input]))[0].clone()

@@ -2,7 +2,10 @@
 //! started; kill -9 after the commit leaves an attempt without a claim, which recovery voids and starts again.
 
 use crate::core::new_token;
-use crate::{AttemptKey, AttemptRow, Core, Dice, Event, KeptLogs, Now, Output, Seq, StartOrder, Token, Tx};
+use crate::{
+    AttemptKey, AttemptRow, Core, Dice, Event, KeptLogs, Now, Output, PausedReason, Seq, StartOrder,
+    TaskState, Token, Tx,
+};
 
 impl Core {
     pub(crate) fn lease<T: Tx>(
@@ -65,7 +68,7 @@ impl Core {
             evicted: false,
         })?;
         let attempt = AttemptKey { seq, id: row.id, attempt: row.attempt, token };
-        self.out(Output::Start(StartOrder { attempt, policy: row.policy }));
+        self.out(Output::Start(StartOrder { attempt, policy: row.policy, paused: false }));
         Ok(())
     }
 
@@ -90,7 +93,9 @@ impl Core {
         (lease.evicted, lease.error) = (false, None);
         tx.update_attempt(&lease)?;
         self.transition(now, &mut row, Event::Voided, tx)?;
-        self.out(Output::Start(StartOrder { attempt: AttemptKey { token, ..attempt }, policy: row.policy }));
+        let paused = row.state == TaskState::Paused(PausedReason::Frozen);
+        let attempt = AttemptKey { token, ..attempt };
+        self.out(Output::Start(StartOrder { attempt, policy: row.policy, paused }));
         Ok(())
     }
 }

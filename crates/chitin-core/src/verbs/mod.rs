@@ -3,6 +3,7 @@
 
 mod by_hand;
 mod lease;
+mod pause;
 mod recover;
 mod settle;
 mod submit;

@@ -11,7 +11,8 @@ use super::submit::BEFORE_ALL;
 use crate::core::Staged;
 use crate::hot::{Hot, OpenTask};
 use crate::{
-    AttemptKey, Core, Event, EventName, Now, OpenRow, Output, Pace, Seq, Suspect, TaskState, Tx, next,
+    AttemptKey, Core, Event, EventName, Now, OpenRow, Output, Pace, PausedReason, Seq, Suspect, TaskState,
+    Tx, next,
 };
 
 /// Open tasks read at once.
@@ -98,6 +99,7 @@ impl Core {
             self.out(Output::Recover {
                 attempt,
                 cancel_requested: row.cancel_requested || row.evicted,
+                paused: row.state == TaskState::Paused(PausedReason::Frozen),
                 same_boot: boot == self.boot,
             });
         }

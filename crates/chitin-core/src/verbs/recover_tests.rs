@@ -14,8 +14,18 @@ fn what_runs_is_asked_after_with_its_wish_to_end_and_never_started_again() {
         assert_eq!(
             bench.boot(boot_id),
             [
-                Output::Recover { attempt: plain, cancel_requested: false, same_boot: boot_id == BOOT },
-                Output::Recover { attempt: unwanted, cancel_requested: true, same_boot: boot_id == BOOT },
+                Output::Recover {
+                    attempt: plain,
+                    cancel_requested: false,
+                    paused: false,
+                    same_boot: boot_id == BOOT
+                },
+                Output::Recover {
+                    attempt: unwanted,
+                    cancel_requested: true,
+                    paused: false,
+                    same_boot: boot_id == BOOT
+                },
             ]
         );
         assert_eq!(bench.batch(&[]), []);
@@ -30,7 +40,7 @@ fn after_a_void_the_new_token_is_asked_after() {
     let second = starts(&bench.batch(&[Input::Voided { attempt: first }]))[0];
     assert_eq!(
         bench.boot(BOOT),
-        [Output::Recover { attempt: second, cancel_requested: false, same_boot: true }]
+        [Output::Recover { attempt: second, cancel_requested: false, paused: false, same_boot: true }]
     );
 }
 

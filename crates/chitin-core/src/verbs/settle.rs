@@ -148,7 +148,7 @@ impl Core {
         tx: &mut T,
     ) -> Result<Option<(TaskRow, AttemptRow)>, T::Error> {
         let Some(row) = tx.load_task(attempt.seq)? else { return Ok(None) };
-        if row.id != attempt.id || row.state != crate::TaskState::Running || row.attempt != attempt.attempt {
+        if row.id != attempt.id || !row.state.is_under_way() || row.attempt != attempt.attempt {
             return Ok(None);
         }
         let lease = tx.load_attempt(attempt.seq, attempt.attempt)?;

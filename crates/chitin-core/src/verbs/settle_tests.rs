@@ -278,7 +278,7 @@ fn an_eviction_that_was_not_carried_out_is_found_again() {
     let attempt = bench.running(spec());
     bench.batch(&[evict(attempt)]);
     let outputs = bench.boot(BOOT);
-    let asked = Output::Recover { attempt, cancel_requested: true, same_boot: true };
+    let asked = Output::Recover { attempt, cancel_requested: true, paused: false, same_boot: true };
     assert!(outputs.contains(&asked), "{outputs:?}");
     bench.batch(&[Input::Voided { attempt }]);
     let lease = bench.attempt(attempt);

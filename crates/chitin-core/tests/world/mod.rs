@@ -37,6 +37,7 @@ struct Shim {
     key: AttemptKey,
     stage: Stage,
     asked_to_end: bool,
+    frozen: bool,
 }
 
 enum Stage {
@@ -84,7 +85,7 @@ pub(crate) struct World {
     next: u64,
     inbox: Vec<Input>,
     sent: Vec<Input>,
-    recovers: Vec<(AttemptKey, bool)>,
+    recovers: Vec<(AttemptKey, bool, bool)>,
     shims: Vec<Shim>,
     claims: HashMap<Token, Claim>,
     clients: Vec<Client>,
@@ -254,7 +255,7 @@ impl World {
     pub(crate) fn command_ends(&mut self, at: u8, outcome: Outcome, put_back: bool) {
         let Some(at) = pick(&self.shims, at) else { return };
         let shim = &mut self.shims[at];
-        if !matches!(shim.stage, Stage::Running) {
+        if !matches!(shim.stage, Stage::Running) || (shim.frozen && !shim.asked_to_end) {
             return;
         }
         let outcome = match outcome {
@@ -287,7 +288,7 @@ impl World {
     /// The gateway looks for what an earlier one gave out.
     pub(crate) fn recovers(&mut self, at: u8) {
         let Some(at) = pick(&self.recovers, at) else { return };
-        let (attempt, cancel_requested) = self.recovers.swap_remove(at);
+        let (attempt, cancel_requested, paused) = self.recovers.swap_remove(at);
         if *self.claims.entry(attempt.token).or_insert(Claim::Void) == Claim::Void {
             return self.send(Input::Voided { attempt });
         }
@@ -300,6 +301,7 @@ impl World {
             );
         };
         self.shims[at].asked_to_end |= cancel_requested;
+        self.shims[at].frozen = paused;
         if matches!(self.shims[at].stage, Stage::Gone) {
             let produced = Produced::default();
             self.send(Input::ShimReport { attempt, end: end(Outcome::HostLost, false), produced });
@@ -323,6 +325,11 @@ impl World {
             Fate::Fine => {
                 let outputs = self.core.finish(CommitOutcome::Ok);
                 self.deliver(outputs);
+                // Of what another life gave out the world may still have to be asked.
+                if self.recovers.is_empty() {
+                    let told = |shim: &Shim| self.truth.is_told(shim.key, shim.frozen, &self.store);
+                    self.shims.iter().for_each(told);
+                }
             }
             Fate::DiesAfter { outputs: most, reboot } => {
                 let mut outputs = self.core.finish(CommitOutcome::Ok);
@@ -355,7 +362,12 @@ impl World {
             match output {
                 Output::Reply { to, answer } => self.answer(to, answer),
                 Output::Start(order) => {
-                    self.shims.push(Shim { key: order.attempt, stage: Stage::Ordered, asked_to_end: false });
+                    self.shims.push(Shim {
+                        key: order.attempt,
+                        stage: Stage::Ordered,
+                        asked_to_end: false,
+                        frozen: order.paused,
+                    });
                 }
                 Output::EndAttempt { attempt } | Output::Evict { attempt } => {
                     self.shims
@@ -363,8 +375,14 @@ impl World {
                         .filter(|shim| shim.key == attempt)
                         .for_each(|shim| shim.asked_to_end = true);
                 }
-                Output::Recover { attempt, cancel_requested, .. } => {
-                    self.recovers.push((attempt, cancel_requested));
+                Output::PauseAttempt { attempt, paused } => {
+                    let shims = self.shims.iter_mut().filter(|shim| shim.key == attempt);
+                    shims.for_each(|shim| shim.frozen = paused);
+                    let looked_for = self.recovers.iter_mut().filter(|(key, ..)| *key == attempt);
+                    looked_for.for_each(|it| it.2 = paused);
+                }
+                Output::Recover { attempt, cancel_requested, paused, .. } => {
+                    self.recovers.push((attempt, cancel_requested, paused));
                 }
                 Output::Settled { attempt, .. } => {
                     let runs = |shim: &Shim| shim.key == attempt && matches!(shim.stage, Stage::Running);
@@ -407,10 +425,21 @@ impl World {
         assert_eq!(self.core.figures(), fresh.figures(), "memory and store disagree");
     }
 
+    /// Whatever a person still holds goes on.
+    fn resume_all(&mut self) {
+        let held = |row: &&TaskRow| matches!(row.state, TaskState::Paused(_));
+        let held: Vec<_> = self.store.tasks().filter(held).map(|row| row.id).collect();
+        for id in held {
+            let to = CommandId(self.fresh());
+            self.inbox.push(Input::PauseTask { to, id, paused: false });
+        }
+    }
+
     /// Without further faults everything comes to its end, everybody gets an answer, and the loop comes to rest.
     pub(crate) fn goes_on_to_the_end(&mut self) {
         self.pause_queue(false);
         for _ in 0..300 {
+            self.resume_all();
             for at in 0..self.clients.len() {
                 if !self.clients[at].answered && self.clients[at].key.is_some() {
                     self.submit(at);

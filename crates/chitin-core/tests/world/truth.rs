@@ -44,7 +44,7 @@ impl Truth {
     pub(crate) fn before(&self, store: &ModelStore) -> Before {
         Before {
             waiting: store.tasks().filter(|row| row.state.is_waiting()).count(),
-            running: store.tasks().filter(|row| row.state == TaskState::Running).map(|row| row.id).collect(),
+            running: store.tasks().filter(|row| row.state.is_under_way()).map(|row| row.id).collect(),
         }
     }
 
@@ -73,6 +73,12 @@ impl Truth {
                 assert!(self.tokens.insert(order.attempt.token), "a token was given out twice");
             }
             Output::Recover { attempt, .. } => assert!(stored(attempt).is_some(), "nobody's attempt"),
+            // One that was voided in the same commit has another token, and its order says that it is paused.
+            Output::PauseAttempt { attempt, .. } => {
+                let gone = store.task(attempt.id).is_none();
+                let of_it = |row: &AttemptRow| (row.seq, row.attempt) == (attempt.seq, attempt.attempt);
+                assert!(gone || store.attempts().any(of_it), "nobody's attempt");
+            }
             Output::EndAttempt { attempt } | Output::Evict { attempt } => {
                 let gone = store.task(attempt.id).is_none();
                 assert!(gone || stored(attempt).is_some(), "nobody's attempt");
@@ -102,11 +108,22 @@ impl Truth {
             assert!(client.tries.iter().filter(stored).count() <= 1, "one submission, twice in the store");
             assert!(client.tries.iter().filter(stored).all(whole), "accepted in part");
         }
-        let running = store.tasks().filter(|row| row.state == TaskState::Running).count();
+        let running = store.tasks().filter(|row| row.state.is_under_way()).count();
         assert!(u64::try_from(running).unwrap() <= limits.running_tasks, "{running} run");
         store.tasks().for_each(|row| self.one_end_a_round(row));
         self.results_belong_to_who_won(store);
         self.what_runs_is_the_newest_attempt(store);
+    }
+
+    /// Whoever runs an attempt knows whether it is to be frozen.
+    pub(crate) fn is_told(&self, key: AttemptKey, frozen: bool, store: &ModelStore) {
+        let current = store.task(key.id).filter(|row| row.attempt == key.attempt && row.state.is_under_way());
+        if let Some(row) = current
+            && store.attempts().any(|row| row.token == key.token)
+        {
+            let is_held = row.state == TaskState::Paused(PausedReason::Frozen);
+            assert_eq!(frozen, is_held, "{key:?}: its shim was not told");
+        }
     }
 
     fn one_end_a_round(&mut self, row: &TaskRow) {
@@ -144,7 +161,7 @@ impl Truth {
                 "attempts are numbered from 1"
             );
             let under_way: Vec<_> = attempts.iter().filter(|attempt| attempt.outcome.is_none()).collect();
-            assert_eq!(under_way.len(), usize::from(row.state == TaskState::Running));
+            assert_eq!(under_way.len(), usize::from(row.state.is_under_way()));
             assert!(under_way.iter().all(|attempt| attempt.attempt == row.attempt));
         }
     }

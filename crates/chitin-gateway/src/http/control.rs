@@ -1,4 +1,4 @@
-//! What a person asks of one task: cancel, retry, delete. Repeating any of them is harmless.
+//! What a person asks of one task: cancel, pause, resume, retry, delete. Repeating any of them is harmless.
 
 use axum::body::Body;
 use axum::extract::{Path, State};
@@ -10,6 +10,14 @@ use super::{Shared, lookup, tasks};
 
 pub(crate) async fn cancel(State(face): State<Shared>, Path(id): Path<String>) -> Answered {
     act(&face, &id, "cancelled", |to, id| Input::Cancel { to, id }).await
+}
+
+pub(crate) async fn pause(State(face): State<Shared>, Path(id): Path<String>) -> Answered {
+    act(&face, &id, "paused", |to, id| Input::PauseTask { to, id, paused: true }).await
+}
+
+pub(crate) async fn resume(State(face): State<Shared>, Path(id): Path<String>) -> Answered {
+    act(&face, &id, "resumed", |to, id| Input::PauseTask { to, id, paused: false }).await
 }
 
 pub(crate) async fn retry(State(face): State<Shared>, Path(id): Path<String>) -> Answered {

@@ -147,6 +147,9 @@ pub(crate) fn conflict(conflict: &Conflict, id: &str, wanted: &str) -> Oops {
         Conflict::State(state) => {
             Oops::new(Code::Conflict, format!("the task is {}: it cannot be {wanted}", say(*state)))
         }
+        Conflict::Ending => {
+            Oops::new(Code::Conflict, format!("the task's end was asked for: it cannot be {wanted}"))
+        }
     }
 }
 

@@ -83,6 +83,7 @@ pub(crate) async fn status(State(face): State<Shared>) -> Answered {
                 "state": if full { "full" } else { "ok" },
                 "queued": figures.waiting,
                 "queued_bytes": figures.waiting_bytes,
+                "paused": figures.held,
                 "running": figures.running,
                 "limit": limits.waiting_tasks,
                 "bytes_limit": limits.waiting_bytes,
@@ -92,6 +93,7 @@ pub(crate) async fn status(State(face): State<Shared>) -> Answered {
             workers: json!({
                 "state": if face.stop.is_draining() { "draining" } else { "ok" },
                 "running": figures.running,
+                "paused": figures.frozen,
                 "limit": limits.running_tasks,
                 "not_enforced": face.isolation.not_enforced,
             }),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use chitin_core::{AttemptKey, Input};
 use chitin_failpoints::{failpoint, planted};
 use chitin_proto::shim::{
-    ExitReport, FromShim, MAX_FRAME_BYTES, PROTOCOL_VERSION, ToShim, decode_frame, encode_frame,
+    ExitReport, FromShim, MAX_FRAME_BYTES, PAUSE_SINCE, PROTOCOL_VERSION, ToShim, decode_frame, encode_frame,
 };
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
@@ -87,6 +87,8 @@ async fn conversation(context: &Arc<Context>, wishes: &Wishes, socket: StdUnixSt
     let mut line = Vec::new();
     let mut end_sent = false;
     let mut strike_at = None;
+    // One that was found again may have heard another wish from an earlier gateway.
+    let mut pausing = Pausing { heard: (!attach).then_some(false), version: None };
     loop {
         if wishes.settled.load(Ordering::SeqCst) {
             failpoint!("settle.told.before");
@@ -101,9 +103,13 @@ async fn conversation(context: &Arc<Context>, wishes: &Wishes, socket: StdUnixSt
         if end_sent && strike_at.is_none() && wishes.at_once.load(Ordering::SeqCst) {
             strike_at = Some(tokio::time::Instant::now() + EVICTION_GRACE);
         }
+        if !end_sent && !pausing.tell(wishes, &mut write).await {
+            return Over::Gone;
+        }
         tokio::select! {
             frame = next_frame(&mut read, &mut line) => match frame {
-                Some(FromShim::Started { shim_pid, pid, .. }) => {
+                Some(FromShim::Started { v, shim_pid, pid, .. }) => {
+                    pausing.version = Some(v);
                     wishes.shim_pid.store(shim_pid, Ordering::SeqCst);
                     tracing::debug!(task.id = %wishes.key.id, attempt = wishes.key.attempt.0, shim_pid, pid, "an attempt runs");
                 }
@@ -142,6 +148,32 @@ async fn strike(context: &Context, key: AttemptKey) {
     let isolation = context.isolation(key);
     let end = move || chitin_shim::tree::strike(&isolation, &key.id.to_string(), key.attempt.0);
     _ = context.tasks.blocking(end).await;
+}
+
+/// What a shim knows of the wish that its tree stand still.
+struct Pausing {
+    /// What it was told last; `None`: nobody here knows.
+    heard: Option<bool>,
+    /// What it speaks; unknown before its first word.
+    version: Option<u16>,
+}
+
+impl Pausing {
+    /// Tells it, if it does not know. False: it is gone.
+    async fn tell(&mut self, wishes: &Wishes, write: &mut OwnedWriteHalf) -> bool {
+        let paused = wishes.paused.load(Ordering::SeqCst);
+        let Some(version) = self.version.filter(|_| self.heard != Some(paused)) else { return true };
+        self.heard = Some(paused);
+        if version >= PAUSE_SINCE {
+            failpoint!("pause.told.before");
+            return send(write, if paused { &ToShim::Pause } else { &ToShim::Resume }).await;
+        }
+        if paused {
+            let key = wishes.key;
+            tracing::warn!(task.id = %key.id, attempt = key.attempt.0, version, "its shim is of an earlier version and cannot be paused; it runs on");
+        }
+        true
+    }
 }
 
 /// Reads what the attempt left, and has it committed. False: the gateway stops.

@@ -167,7 +167,7 @@ fn write_order(
     order: &StartOrder,
     payload: Payload,
 ) -> Result<(Order, Vec<u8>), StartError> {
-    let StartOrder { attempt: key, policy } = order;
+    let StartOrder { attempt: key, policy, paused: _ } = order;
     let task = key.id.to_string();
     let command: Vec<String> = serde_json::from_str(&payload.command)
         .map_err(|source| StartError::Malformed { what: "command", source })?;

@@ -23,6 +23,11 @@ pub enum ToShim {
     },
     /// End the tree: SIGTERM, grace, SIGKILL. Repeating it changes nothing.
     Cancel,
+    /// Stop the tree where it is; its timeout stands still. Repeating it changes nothing, and `Cancel` undoes it.
+    /// Since version 2: a shim of version 1 takes it for no frame.
+    Pause,
+    /// Let the tree go on. Repeating it changes nothing. Since version 2.
+    Resume,
     /// The end is committed: nothing more is needed from the shim.
     Settled,
     /// The end is committed, and nothing in the folder is needed: the shim may stay and wait there for another order.
@@ -41,7 +46,7 @@ pub enum FromShim {
     },
     /// The command runs. Also the answer to `Attach` while it does.
     Started {
-        /// [`super::PROTOCOL_VERSION`].
+        /// The version its shim speaks: what later ones brought is not said to it.
         v: u16,
         /// The shim's process id.
         shim_pid: u32,

@@ -5,7 +5,13 @@
 //! - [`Claim`]: the file that decides who owns an attempt;
 //! - [`ExitReport`]: how the attempt ended, as a frame or, when nobody listens, as the exit record on disk.
 //!
-//! Every one carries [`PROTOCOL_VERSION`]: a shim outlives upgrades of the gateway.
+//! Every one carries [`PROTOCOL_VERSION`]: a shim outlives upgrades of the gateway. What was said in earlier versions, from
+//! [`OLDEST_VERSION`] on, is still understood.
+//!
+//! | version | brought |
+//! |---|---|
+//! | 1 | |
+//! | 2 | [`ToShim::Pause`], [`ToShim::Resume`] |
 
 mod frame;
 mod order;
@@ -19,8 +25,14 @@ pub use report::{
     Cause, Claim, ClaimedBy, ExitReport, NotStarted, ResultReport, SegmentReport, StartStep, StreamReport,
 };
 
-/// The version of orders, frames, claims and records written today.
-pub const PROTOCOL_VERSION: u16 = 1;
+/// The version of orders, frames and claims written today.
+pub const PROTOCOL_VERSION: u16 = 2;
+
+/// The oldest version that is still read.
+pub const OLDEST_VERSION: u16 = 1;
+
+/// The first version whose shims understand [`ToShim::Pause`] and [`ToShim::Resume`].
+pub const PAUSE_SINCE: u16 = 2;
 
 /// Names inside an attempt's spool folder, `spool/<task>/<attempt>/`.
 pub mod names {

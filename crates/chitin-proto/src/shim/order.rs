@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::PROTOCOL_VERSION;
+use super::{OLDEST_VERSION, PROTOCOL_VERSION};
 
 /// Everything about one attempt. Its spool folder is the shim's first argument and must exist: a shim never makes it,
 /// so that a straggler cannot run an attempt whose folder has been swept.
@@ -91,7 +91,7 @@ pub enum OrderError {
     #[error("the order is not readable")]
     Malformed(#[from] serde_json::Error),
     /// From a gateway of another age.
-    #[error("the order has version {found}; this shim reads {PROTOCOL_VERSION}")]
+    #[error("the order has version {found}; this shim reads {OLDEST_VERSION} to {PROTOCOL_VERSION}")]
     Version {
         /// The order's version.
         found: u16,
@@ -116,7 +116,7 @@ impl Order {
     /// See [`OrderError`].
     pub fn decode(bytes: &[u8]) -> Result<Self, OrderError> {
         let order: Self = serde_json::from_slice(bytes)?;
-        if order.v != PROTOCOL_VERSION {
+        if !(OLDEST_VERSION..=PROTOCOL_VERSION).contains(&order.v) {
             return Err(OrderError::Version { found: order.v });
         }
         if order.command.is_empty() {

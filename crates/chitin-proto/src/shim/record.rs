@@ -4,12 +4,16 @@
 //! before the command started, so that a full disk cannot keep an attempt from ending. Torn or foreign content is
 //! never taken for a report: length and checksum decide.
 
-use super::{ExitReport, MAX_FRAME_BYTES, PROTOCOL_VERSION};
+use super::{ExitReport, MAX_FRAME_BYTES};
 
 /// The size that is allocated for a record: a frame's bound and the first line.
 pub const EXIT_RECORD_BYTES: usize = MAX_FRAME_BYTES + 64;
 
 const MAGIC: &str = "chitin-exit";
+
+/// The version of the record's first line and of the report in it. It is the record's own: a gateway of any age that finds
+/// one reads it for as long as nothing of it changes.
+const RECORD_VERSION: u16 = 1;
 
 /// Why bytes are no exit record.
 #[derive(Debug, thiserror::Error)]
@@ -18,7 +22,7 @@ pub enum RecordError {
     #[error("not an exit record")]
     NotARecord,
     /// Written by another version.
-    #[error("the record has version {found}; this program reads {PROTOCOL_VERSION}")]
+    #[error("the record has version {found}; this program reads {RECORD_VERSION}")]
     Version {
         /// The record's version.
         found: u16,
@@ -44,7 +48,7 @@ pub enum RecordError {
 pub fn encode_exit_record(report: &ExitReport) -> Result<Vec<u8>, RecordError> {
     let body = serde_json::to_vec(report)?;
     let mut record =
-        format!("{MAGIC} {PROTOCOL_VERSION} {} {:08x}\n", body.len(), crc32fast::hash(&body)).into_bytes();
+        format!("{MAGIC} {RECORD_VERSION} {} {:08x}\n", body.len(), crc32fast::hash(&body)).into_bytes();
     record.extend_from_slice(&body);
     if record.len() > EXIT_RECORD_BYTES {
         return Err(RecordError::TooLong { bytes: record.len() });
@@ -66,7 +70,7 @@ pub fn decode_exit_record(bytes: &[u8]) -> Result<ExitReport, RecordError> {
         return Err(RecordError::NotARecord);
     }
     let found = words.next().and_then(|w| w.parse().ok()).ok_or(RecordError::NotARecord)?;
-    if found != PROTOCOL_VERSION {
+    if found != RECORD_VERSION {
         return Err(RecordError::Version { found });
     }
     let len: usize = words.next().and_then(|w| w.parse().ok()).ok_or(RecordError::NotARecord)?;
@@ -85,7 +89,7 @@ mod tests {
 
     fn report() -> ExitReport {
         ExitReport {
-            v: PROTOCOL_VERSION,
+            v: super::super::PROTOCOL_VERSION,
             task: "0190".into(),
             attempt: 1,
             token: "ab".into(),

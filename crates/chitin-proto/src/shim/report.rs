@@ -50,7 +50,7 @@ pub struct ExitReport {
     pub started_at_ms: Option<i64>,
     /// When it ended, milliseconds since the Unix epoch.
     pub ended_at_ms: i64,
-    /// Running time on the clock that does not step, in milliseconds.
+    /// Running time on the clock that does not step, in milliseconds; without the time it was frozen.
     pub running_ms: u64,
     /// The most memory the tree held at once, in bytes; of its largest process where there is no group.
     pub peak_memory_bytes: Option<u64>,

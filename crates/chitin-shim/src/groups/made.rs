@@ -161,7 +161,12 @@ impl Groups {
         }
     }
 
-    /// Lets a frozen tree hear signals.
+    /// Stops every process where it is, and whatever it starts; false: there is no group that can.
+    pub(crate) fn freeze(&self) -> bool {
+        self.unified.as_ref().is_some_and(|group| group.write("cgroup.freeze", "1").is_ok())
+    }
+
+    /// Lets a frozen tree go on, and hear signals.
     pub(crate) fn thaw(&self) {
         if let Some(group) = &self.unified {
             let _ = group.write("cgroup.freeze", "0");

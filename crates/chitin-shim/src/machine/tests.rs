@@ -9,11 +9,19 @@ fn running(timeout_ms: Option<u64>) -> Machine {
 }
 
 fn attach(epoch: u64) -> ToShim {
-    ToShim::Attach { v: 1, epoch }
+    ToShim::Attach { v: 2, epoch }
 }
 
 fn cancel() -> Input {
     Input::Frame(BORN_WITH, ToShim::Cancel)
+}
+
+fn pause() -> Input {
+    Input::Frame(BORN_WITH, ToShim::Pause)
+}
+
+fn resume() -> Input {
+    Input::Frame(BORN_WITH, ToShim::Resume)
 }
 
 fn settled(conn: ConnId) -> Input {
@@ -239,4 +247,74 @@ fn a_shim_is_asked_to_rest_with_nothing_left_of_its_tree_or_leaves() {
     alone.step(3_001, Input::Connected(1));
     assert_eq!(alone.step(3_001, Input::Frame(1, attach(6))), [Action::SendEnded(1)]);
     assert_eq!(alone.step(3_001, rest(1)), [Action::Exit], "its record is being written");
+}
+
+#[test]
+fn a_pause_stops_the_tree_and_its_timeout() {
+    let mut m = running(Some(600));
+    assert_eq!(m.step(1_400, pause()), [Action::Freeze]);
+    assert_eq!(m.step(1_500, pause()), [], "once");
+    assert_eq!(m.deadline(), None);
+    assert_eq!(m.step(90_000, Input::Tick), [], "however long");
+    assert_eq!(m.step(91_400, resume()), [Action::Thaw]);
+    assert_eq!(m.step(91_400, resume()), [], "once");
+    assert_eq!(m.stood_ms(), 90_000);
+    assert_eq!(m.deadline(), Some(91_600), "what was left");
+    m.step(91_500, pause());
+    m.step(91_700, resume());
+    assert_eq!((m.stood_ms(), m.deadline()), (90_200, Some(91_800)), "as often as one likes");
+    assert_eq!(m.step(91_800, Input::Tick), [Action::Terminate]);
+}
+
+#[test]
+fn a_tree_that_still_moves_is_stopped_again_less_and_less_often() {
+    let mut m = running(None);
+    m.step(2_000, pause());
+    m.step(2_000, Input::NotFrozen);
+    assert_eq!(m.step(2_009, Input::Tick), []);
+    assert_eq!(m.step(2_010, Input::Tick), [Action::Freeze]);
+    m.step(2_010, Input::NotFrozen);
+    assert_eq!(m.deadline(), Some(2_030));
+    assert_eq!(m.step(2_030, Input::Tick), [Action::Freeze]);
+    assert_eq!(m.deadline(), None, "none moves");
+    m.step(2_040, resume());
+    assert_eq!((m.step(2_040, Input::NotFrozen), m.deadline()), (vec![], None), "nothing is to stand still");
+}
+
+#[test]
+fn whatever_ends_a_frozen_command_thaws_it() {
+    let frozen = || {
+        let mut m = running(Some(600));
+        m.step(1_400, pause());
+        m
+    };
+    let mut m = frozen();
+    assert_eq!(m.step(2_400, cancel()), [Action::Terminate], "which thaws");
+    assert_eq!((m.stood_ms(), m.deadline()), (1_000, Some(12_400)));
+    assert_eq!(m.step(2_500, pause()), [], "what ends is not held up");
+    assert_eq!(m.step(2_500, resume()), []);
+
+    let mut m = frozen();
+    assert_eq!(m.step(2_400, Input::OutOfMemory), [Action::Kill]);
+    assert_eq!(m.step(2_400, Input::TreeGone), [Action::Collect(Why::OutOfMemory)]);
+
+    let mut m = frozen();
+    assert_eq!(m.step(2_400, Input::Exited), [Action::Thaw], "others may remain");
+    assert_eq!(m.deadline(), Some(2_900));
+    assert_eq!(m.step(2_500, Input::TreeGone), [Action::Collect(Why::Itself)]);
+    assert_eq!(m.stood_ms(), 1_000);
+}
+
+#[test]
+fn a_gateway_that_was_replaced_pauses_nothing() {
+    let mut m = running(None);
+    m.step(2_000, Input::Connected(1));
+    m.step(2_000, Input::Frame(1, attach(6)));
+    assert_eq!(m.step(2_001, pause()), [Action::Close(BORN_WITH)]);
+    assert_eq!(m.step(2_002, Input::Frame(1, ToShim::Pause)), [Action::Freeze]);
+    m.step(2_003, Input::Lost(1));
+    assert_eq!(m.deadline(), None, "it stays as it is while nobody is there");
+    m.step(3_000, Input::Connected(2));
+    assert_eq!(m.step(3_000, Input::Frame(2, attach(7))), [Action::SendStarted(2)]);
+    assert_eq!(m.step(3_001, Input::Frame(2, ToShim::Resume)), [Action::Thaw]);
 }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chitin_core::{AttemptKey, AttemptNo, AttemptRow, Outcome, Seq, TaskState, Token};
+use chitin_core::{AttemptKey, AttemptNo, AttemptRow, Outcome, Seq, Token};
 
 use super::{Checker, Held, Scene, Seen, ensure};
 use crate::view::Change;
@@ -38,7 +38,7 @@ impl Fencing {
             return ensure(!began, || format!("{before:?} had begun and was given out anew"));
         }
         let task = scene.view.tasks.get(&row.seq);
-        let runs = task.is_some_and(|task| task.state == TaskState::Running && task.attempt == row.attempt);
+        let runs = task.is_some_and(|task| task.state.is_under_way() && task.attempt == row.attempt);
         ensure(runs, || format!("{row:?} ended, but what runs is {task:?}"))?;
         if row.outcome == Some(Outcome::WorkerLost) {
             // Lost, so it may run again: then nothing of it may run any more.

@@ -1,7 +1,7 @@
 //! Bounds: what waits, its bytes, what runs. Nothing passes them but what comes back from running; and nobody is refused
 //! below them.
 
-use chitin_core::{Answer, Output, Refusal, TaskRow, TaskState};
+use chitin_core::{Answer, Output, Refusal, TaskRow};
 
 use super::{Checker, Held, Scene, Seen, ensure};
 use crate::view::Change;
@@ -50,8 +50,7 @@ impl Checker for Bounds {
                     }
                     return Self::admitted(row, scene);
                 }
-                if row.state == TaskState::Running && before.is_some_and(|it| it.state != TaskState::Running)
-                {
+                if row.state.is_under_way() && before.is_some_and(|it| !it.state.is_under_way()) {
                     let running = u64::try_from(scene.view.running().count()).unwrap_or(u64::MAX);
                     return ensure(running < scene.limits.running_tasks, || {
                         format!("{running} ran before {row:?}")

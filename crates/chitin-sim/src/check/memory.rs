@@ -17,6 +17,7 @@ impl Checker for Memory {
         let Seen::Committed(Some(figures)) = seen else { return Ok(()) };
         let view = scene.view;
         let whole = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        let is_paused = |row: &&chitin_core::TaskRow| matches!(row.state, TaskState::Paused(_));
         let ended = view.tasks.values().filter(|row| row.state.has_ended());
         let mut queues: Vec<_> = view
             .queues
@@ -31,6 +32,8 @@ impl Checker for Memory {
             waiting: whole(view.waiting().count()),
             waiting_bytes: view.waiting().map(|row| row.payload_bytes.unsigned_abs()).sum(),
             running: whole(view.running().count()),
+            held: whole(view.waiting().filter(is_paused).count()),
+            frozen: whole(view.running().filter(is_paused).count()),
             kept_bytes: ended.map(|row| (row.kept_bytes + row.payload_bytes).unsigned_abs()).sum(),
             queues: Vec::new(),
         };
@@ -43,7 +46,7 @@ impl Checker for Memory {
         ensure(under_way.len() == view.running().count(), || format!("what runs is not {under_way:?}"))?;
         let newest = |row: &&chitin_core::AttemptRow| {
             let task = view.tasks.get(&row.seq);
-            task.is_none_or(|task| task.attempt != row.attempt || task.state != TaskState::Running)
+            task.is_none_or(|task| task.attempt != row.attempt || !task.state.is_under_way())
         };
         let other = under_way.into_iter().find(newest);
         ensure(other.is_none(), || format!("not the newest attempt, and under way: {other:?}"))

@@ -14,21 +14,22 @@ pub(crate) struct Told {
     newest: i64,
 }
 
-/// Where a task is after what an event tells, in the contract's words; none: it is where it was.
-fn leads_to(name: EventName) -> Option<&'static str> {
-    Some(match name {
-        EventName::TaskDue | EventName::TaskPutBack | EventName::TaskResumed | EventName::TaskRetried => {
-            "queued"
-        }
-        EventName::TaskStarted => "running",
-        EventName::TaskRetrying => "scheduled",
-        EventName::TaskSucceeded => "succeeded",
-        EventName::TaskDead => "dead",
-        EventName::TaskCancelled => "cancelled",
-        EventName::TaskExpired => "expired",
-        EventName::TaskPaused => "paused",
-        _ => return None,
-    })
+/// Where a task may be after what an event tells, in the contract's words; nowhere: it is where it was. What is paused
+/// stays so when its attempt ends.
+fn leads_to(name: EventName) -> &'static [&'static str] {
+    match name {
+        EventName::TaskDue | EventName::TaskRetried => &["queued"],
+        EventName::TaskPutBack => &["queued", "paused"],
+        EventName::TaskResumed => &["queued", "scheduled", "running"],
+        EventName::TaskStarted => &["running"],
+        EventName::TaskRetrying => &["scheduled", "paused"],
+        EventName::TaskSucceeded => &["succeeded"],
+        EventName::TaskDead => &["dead"],
+        EventName::TaskCancelled => &["cancelled"],
+        EventName::TaskExpired => &["expired"],
+        EventName::TaskPaused => &["paused"],
+        _ => &[],
+    }
 }
 
 impl Told {
@@ -38,8 +39,9 @@ impl Told {
         self.newest = after;
         let admitted = scene.view.tasks.keys().next_back().map_or(0, |seq| seq.0);
         ensure(after >= admitted, || format!("told as if {admitted:?} were not there: {event:?}"))?;
-        let (Some(state), Some(task)) = (leads_to(event.name), event.task) else { return Ok(()) };
-        let at = self.owed.iter().position(|owed| *owed == (task, state));
+        let states = leads_to(event.name);
+        let Some(task) = event.task.filter(|_| !states.is_empty()) else { return Ok(()) };
+        let at = self.owed.iter().position(|(owed, state)| *owed == task && states.contains(state));
         let at = at.ok_or_else(|| format!("it did not happen: {event:?}"))?;
         self.owed.remove(at);
         Ok(())

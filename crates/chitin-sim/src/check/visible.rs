@@ -37,6 +37,11 @@ impl Checker for Visible {
             Output::Recover { attempt, .. } => {
                 ensure(stored(attempt).is_some(), || format!("nobody's attempt: {attempt:?}"))
             }
+            // One that was voided in the same commit has another token by now.
+            Output::PauseAttempt { attempt, .. } => {
+                let known = scene.view.attempts.contains_key(&(attempt.seq, attempt.attempt));
+                ensure(deleted(attempt) || known, || format!("nobody's attempt: {attempt:?}"))
+            }
             Output::EndAttempt { attempt } | Output::Evict { attempt } => {
                 ensure(deleted(attempt) || stored(attempt).is_some(), || {
                     format!("nobody's attempt: {attempt:?}")

@@ -5,8 +5,9 @@ use std::fmt::Debug;
 
 use chitin_core::model::{ModelError, ModelTx};
 use chitin_core::{
-    AttemptNo, AttemptRow, BootNo, Epoch, EventRow, NewTask, OpenRow, PrincipalId, PriorSubmission, QueueRow,
-    Seq, StoredOutput, StoredResult, SubmissionRow, Suspect, TaskId, TaskRow, TaskState, Tx,
+    AttemptNo, AttemptRow, BootNo, Epoch, EventRow, NewTask, OpenRow, PausedReason, PrincipalId,
+    PriorSubmission, QueueRow, Seq, StoredOutput, StoredResult, SubmissionRow, Suspect, TaskId, TaskRow,
+    TaskState, Tx,
 };
 use chitin_store::{StoreError, WriteTx};
 
@@ -61,6 +62,8 @@ pub(crate) struct SimTx<'a> {
     pub(crate) accuses: u32,
     /// A planted bug: nobody is ever a suspect.
     pub(crate) forgets_suspect: bool,
+    /// A planted bug: the time to live of what is held goes on.
+    pub(crate) held_expires: bool,
 }
 
 type Asked<T> = Result<T, Trouble>;
@@ -75,6 +78,7 @@ impl<'a> SimTx<'a> {
             forgets_due: false,
             accuses: 0,
             forgets_suspect: false,
+            held_expires: false,
         }
     }
 
@@ -179,7 +183,7 @@ impl Tx for SimTx<'_> {
         )?;
         let Some(before) = before else { return Ok(id) };
         if let Some(task) = self.load_task(seq)? {
-            let ran = before.state == TaskState::Running;
+            let ran = before.state.is_under_way();
             let attempt = if ran { self.load_attempt(seq, before.attempt)? } else { None };
             self.changes.push(Change::SetAside(task, attempt));
         }
@@ -239,6 +243,11 @@ impl Tx for SimTx<'_> {
         let mut row = row.clone();
         if self.forgets_due && row.retries > 0 {
             row.due = None;
+        }
+        let held = TaskState::Paused(PausedReason::Held);
+        if self.held_expires && row.state != held {
+            let before = self.load_task(row.seq)?.filter(|before| before.state == held);
+            row.expires = before.map_or(row.expires, |before| before.expires);
         }
         let change = Change::UpdateTask(row.clone());
         self.write("update_task", change, |tx| tx.update_task(&row), |tx| tx.update_task(&row))

@@ -1,11 +1,11 @@
 //! Who asks: clients that submit, wait, lose patience or their answer, and ask again with their key; and a person who
-//! cancels, retries, deletes, pauses.
+//! cancels, retries, deletes, pauses and resumes.
 
 use std::collections::BTreeMap;
 
 use chitin_core::{
     Answer, CommandId, Input, Jitter, Payload, Policy, Priority, QueueName, Refusal, RetryPolicy, Start,
-    Submission, SubmissionKey, TaskId, TaskSpec,
+    Submission, SubmissionKey, TaskId, TaskSpec, TaskState,
 };
 
 use super::engine::{Asker, Command};
@@ -66,12 +66,14 @@ impl World {
         if self.calm {
             return;
         }
-        match self.rng.below(16) {
+        match self.rng.below(20) {
             0..9 => self.new_client(),
             9 => self.repeats_with_another_body(),
             10 | 11 => self.by_hand(|to, id| Input::Cancel { to, id }),
             12 | 13 => self.by_hand(|to, id| Input::Retry { to, id }),
             14 => self.by_hand(|to, id| Input::Delete { to, id }),
+            15 | 16 => self.by_hand(|to, id| Input::PauseTask { to, id, paused: true }),
+            17 | 18 => self.by_hand(|to, id| Input::PauseTask { to, id, paused: false }),
             _ => {
                 let paused = self.rng.coin();
                 self.pause_queue(QueueName::DEFAULT, paused);
@@ -199,10 +201,12 @@ impl World {
 
     fn by_hand(&mut self, input: fn(CommandId, TaskId) -> Input) {
         let ids: Vec<_> = self.view.ids.keys().copied().collect();
-        let Some(id) = self.rng.pick(&ids).copied() else { return };
-        if self.still_runs(id) {
-            return;
+        if let Some(id) = self.rng.pick(&ids).copied().filter(|id| !self.still_runs(*id)) {
+            self.ask(id, input);
         }
+    }
+
+    fn ask(&mut self, id: TaskId, input: fn(CommandId, TaskId) -> Input) {
         self.next += 1;
         let to = CommandId(self.next);
         let input = input(to, id);
@@ -218,7 +222,12 @@ impl World {
     }
 
     /// A person sees that nothing goes on, and until it does lets it.
-    pub(super) fn resume_queues(&mut self) {
+    pub(super) fn resume_all(&mut self) {
+        let paused = |row: &&chitin_core::TaskRow| matches!(row.state, TaskState::Paused(_));
+        let held: Vec<_> = self.view.open().filter(paused).map(|row| row.id).collect();
+        for id in held {
+            self.ask(id, |to, id| Input::PauseTask { to, id, paused: false });
+        }
         let paused: Vec<_> =
             self.view.queues.values().filter(|queue| queue.paused).map(|queue| queue.name.clone()).collect();
         for name in paused {

@@ -75,6 +75,8 @@ struct Fate {
     forgets_due: bool,
     accuses: u32,
     forgets_suspect: bool,
+    /// Planted.
+    held_expires: bool,
     /// Planted: the core is told that all went well.
     is_called_done: bool,
 }
@@ -98,6 +100,7 @@ impl Fate {
         let mut tx = store.begin()?;
         (tx.forgets_due, tx.accuses, tx.forgets_suspect) =
             (self.forgets_due, self.accuses, self.forgets_suspect);
+        tx.held_expires = self.held_expires;
         if let Some(writes) = self.refuse_after {
             tx.refuse_after(writes);
         }
@@ -337,6 +340,7 @@ impl World {
             forgets_due: self.planted(Bug::DueTimeForgotten),
             accuses: u32::from(self.planted(Bug::SetAsideAtOnce)),
             forgets_suspect: self.planted(Bug::SuspectForgotten),
+            held_expires: self.planted(Bug::HeldExpires),
             is_called_done: lies.into_iter().any(|bug| self.planted(bug)),
         }
     }

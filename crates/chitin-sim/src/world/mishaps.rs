@@ -12,8 +12,8 @@ const LOOK_EVERY_MS: i64 = 100;
 impl World {
     pub(super) fn mishap(&mut self) {
         if self.calm {
-            // A queue may have been paused by a command that was still under way.
-            self.resume_queues();
+            // A queue or a task may have been paused by a command that was still under way.
+            self.resume_all();
             self.after(1_000, Event::Mishap);
             return;
         }

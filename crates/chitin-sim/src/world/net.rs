@@ -35,6 +35,11 @@ pub(super) struct Conn {
     pub(super) is_accepted: bool,
     pub(super) end_wanted: bool,
     pub(super) end_sent: bool,
+    pub(super) pause_wanted: bool,
+    /// What the shim was told last of a pause; `None`: nobody on this side knows.
+    pub(super) pause_heard: Option<bool>,
+    /// It has said that it runs, and in which version.
+    pub(super) has_spoken: bool,
     pub(super) is_settling: bool,
     pub(super) is_settled: bool,
     to_shim_at: i64,
@@ -59,6 +64,9 @@ impl World {
             is_accepted: shim_id == chitin_shim::machine::BORN_WITH,
             end_wanted: false,
             end_sent: false,
+            pause_wanted: false,
+            pause_heard: (shim_id == chitin_shim::machine::BORN_WITH).then_some(false),
+            has_spoken: false,
             is_settling: false,
             is_settled: false,
             to_shim_at: 0,

@@ -20,6 +20,7 @@ use crate::planted::Bug;
 pub(super) struct Wishes {
     pub(super) key: AttemptKey,
     pub(super) end: bool,
+    pub(super) paused: bool,
 }
 
 /// What goes on when the writer has taken what was insisted on.
@@ -46,9 +47,9 @@ impl World {
         Some(wishes).filter(|wishes| wishes.key == key)
     }
 
-    fn enter(&mut self, key: AttemptKey, end: bool) {
+    fn enter(&mut self, key: AttemptKey, end: bool, paused: bool) {
         if let Some(gateway) = &mut self.gateway {
-            gateway.hub.insert((key.seq, key.attempt), Wishes { key, end });
+            gateway.hub.insert((key.seq, key.attempt), Wishes { key, end, paused });
         }
     }
 
@@ -64,12 +65,12 @@ impl World {
         match output {
             Output::Reply { .. } | Output::Changed { .. } | Output::Publish { .. } => {}
             Output::Start(order) => {
-                self.enter(order.attempt, false);
+                self.enter(order.attempt, false, order.paused);
                 let at = self.wait_ms(15);
                 self.after(at, Event::Start { life, order });
             }
-            Output::Recover { attempt, cancel_requested, same_boot } => {
-                self.enter(attempt, cancel_requested);
+            Output::Recover { attempt, cancel_requested, paused, same_boot } => {
+                self.enter(attempt, cancel_requested, paused);
                 if self.planted(Bug::RunAgain) {
                     return self.insist(Input::Voided { attempt }, Then::Nothing);
                 }
@@ -78,6 +79,7 @@ impl World {
                 self.after(at, Event::Look { life, key: attempt, same_boot });
             }
             Output::EndAttempt { attempt } | Output::Evict { attempt } => self.ask_end(attempt),
+            Output::PauseAttempt { attempt, paused } => self.ask_pause(attempt, paused),
             Output::Settled { attempt, keep_logs } => {
                 if let Some(gateway) = &mut self.gateway
                     && gateway.hub.get(&(attempt.seq, attempt.attempt)).is_some_and(|it| it.key == attempt)
@@ -117,6 +119,20 @@ impl World {
         }
     }
 
+    fn ask_pause(&mut self, key: AttemptKey, paused: bool) {
+        let Some(gateway) = &mut self.gateway else { return };
+        let Some(wishes) = gateway.hub.get_mut(&(key.seq, key.attempt)).filter(|it| it.key == key) else {
+            return;
+        };
+        wishes.paused = paused;
+        for conn in self.conversations(key) {
+            if let Some(conn) = self.conns.get_mut(&conn) {
+                conn.pause_wanted = paused;
+            }
+            self.tell(conn);
+        }
+    }
+
     /// What the shim is to hear next, unless the conversation waits for the writer.
     fn tell(&mut self, no: ConnNo) {
         let Some(conn) = self.conns.get_mut(&no) else { return };
@@ -128,6 +144,12 @@ impl World {
         } else if conn.end_wanted && !conn.end_sent {
             conn.end_sent = true;
             self.send_to_shim(no, ToShim::Cancel);
+        } else if !conn.end_sent && conn.has_spoken && conn.pause_heard != Some(conn.pause_wanted) {
+            let (first, pause) = (conn.pause_heard.is_none(), conn.pause_wanted);
+            conn.pause_heard = Some(pause);
+            if !(first && !pause && self.planted(Bug::ResumeNotRepeated)) {
+                self.send_to_shim(no, if pause { ToShim::Pause } else { ToShim::Resume });
+            }
         }
     }
 
@@ -159,6 +181,7 @@ impl World {
     /// Listens to a shim; one that was found again is told first who speaks.
     pub(super) fn converse(&mut self, key: AttemptKey, shim: ShimNo, id: chitin_shim::machine::ConnId) {
         let end_wanted = self.wishes(key).is_some_and(|wishes| wishes.end);
+        let pause_wanted = self.wishes(key).is_some_and(|wishes| wishes.paused);
         let no = self.new_conn(key, shim, id);
         if id == chitin_shim::machine::BORN_WITH {
             self.shim_is_born_with(shim, no);
@@ -170,6 +193,7 @@ impl World {
         }
         if let Some(conn) = self.conns.get_mut(&no) {
             conn.end_wanted = end_wanted;
+            conn.pause_wanted = pause_wanted;
         }
         self.tell(no);
     }
@@ -181,7 +205,12 @@ impl World {
         }
         let key = conn.key;
         match frame {
-            FromShim::Started => {}
+            FromShim::Started => {
+                if let Some(conn) = self.conns.get_mut(&no) {
+                    conn.has_spoken = true;
+                }
+                self.tell(no);
+            }
             FromShim::Void => self.conversation_over(no),
             FromShim::Ended(report) => {
                 if self.wishes(key).is_none() {

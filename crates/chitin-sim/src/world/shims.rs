@@ -58,6 +58,10 @@ pub(super) struct Tree {
     ignores_sigterm: bool,
     /// Counts what was decided about its end; what was decided before is void.
     turn: u32,
+    /// When what was decided comes.
+    ends_at: i64,
+    /// It stands still, with so much left until then.
+    frozen: Option<i64>,
 }
 
 impl World {
@@ -179,6 +183,8 @@ impl World {
             others_ms: self.rng.between(0, 4_000),
             ignores_sigterm: self.rng.permille(200),
             turn: 0,
+            ends_at: self.clock.true_ms().saturating_add(runs_ms),
+            frozen: None,
         };
         self.trees.insert(no, tree);
         self.after(runs_ms, Event::CommandExits { tree: no, turn: 0 });
@@ -200,7 +206,11 @@ impl World {
             self.drive(no, Input::Exited);
         }
         if has_others {
-            self.after(others_ms, Event::OthersGo { tree: no, turn });
+            let ends_at = self.clock.true_ms().saturating_add(others_ms);
+            if let Some(tree) = self.trees.get_mut(&no).filter(|tree| tree.turn == turn) {
+                tree.ends_at = ends_at;
+                self.at(ends_at, Event::OthersGo { tree: no, turn });
+            }
         } else {
             self.tree_is_gone(no);
         }
@@ -222,11 +232,14 @@ impl World {
     /// A signal to all of it, after which its end is near, or not.
     fn signal(&mut self, no: ShimNo, kill: bool) {
         let after = if kill { self.rng.between(1, 8) } else { self.rng.between(1, 400) };
+        let ends_at = self.clock.true_ms().saturating_add(after);
+        self.thaw(no);
         let Some(tree) = self.trees.get_mut(&no) else { return };
         if !kill && tree.ignores_sigterm {
             return;
         }
         tree.turn += 1;
+        tree.ends_at = ends_at;
         let turn = tree.turn;
         if tree.command.is_some() {
             tree.command = Some(Exit::Signal(if kill { 9 } else { 15 }));
@@ -235,6 +248,28 @@ impl World {
         } else {
             self.after(after, Event::OthersGo { tree: no, turn });
         }
+    }
+
+    /// Nothing of it happens until it is thawed.
+    fn freeze(&mut self, no: ShimNo) {
+        let now = self.clock.true_ms();
+        let Some(tree) = self.trees.get_mut(&no).filter(|tree| tree.frozen.is_none()) else { return };
+        tree.turn += 1;
+        tree.frozen = Some(tree.ends_at.saturating_sub(now).max(0));
+        let key = tree.key;
+        self.see(&Seen::Moves { key, moves: false });
+    }
+
+    fn thaw(&mut self, no: ShimNo) {
+        let now = self.clock.true_ms();
+        let Some(tree) = self.trees.get_mut(&no) else { return };
+        let Some(left_ms) = tree.frozen.take() else { return };
+        tree.ends_at = now.saturating_add(left_ms);
+        let (key, turn, at, runs) = (tree.key, tree.turn, tree.ends_at, tree.command.is_some());
+        self.see(&Seen::Moves { key, moves: true });
+        let ends =
+            if runs { Event::CommandExits { tree: no, turn } } else { Event::OthersGo { tree: no, turn } };
+        self.at(at, ends);
     }
 
     /// A recovering gateway ends what a killed shim left.
@@ -296,6 +331,8 @@ impl World {
                     self.shim_closes(conn);
                 }
             }
+            Action::Freeze => self.freeze(no),
+            Action::Thaw => self.thaw(no),
             Action::Terminate => self.signal(no, false),
             Action::Kill => self.signal(no, true),
             Action::Collect(why) => {
@@ -437,7 +474,7 @@ impl World {
                 it.heard_epoch = it.heard_epoch.max(epoch);
                 ToShim::Attach { v, epoch: if obeys_all { heard_epoch.max(epoch) } else { epoch } }
             }
-            ToShim::Cancel | ToShim::Settled | ToShim::Rest => frame,
+            ToShim::Cancel | ToShim::Pause | ToShim::Resume | ToShim::Settled | ToShim::Rest => frame,
         };
         if let Some(epoch) = stale_epoch.filter(|_| !matches!(frame, ToShim::Attach { .. })) {
             self.see(&Seen::StaleOrder { key, epoch, heard_epoch });

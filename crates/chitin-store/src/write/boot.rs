@@ -2,9 +2,7 @@
 //!
 //! Owns: taking a database over. Stands before every verb; it runs once in a gateway's life.
 
-use chitin_core::{
-    AttemptNo, BootNo, Epoch, OpenRow, PrincipalId, Priority, QueueId, QueueRow, Seq, TaskState, Token,
-};
+use chitin_core::{AttemptNo, BootNo, Epoch, OpenRow, PrincipalId, Priority, QueueId, QueueRow, Seq, Token};
 use rusqlite::{Connection, params};
 
 use super::{all, execute, limit, one};
@@ -41,12 +39,12 @@ pub(crate) fn epoch(conn: &Connection) -> Result<Epoch, StoreError> {
     epoch.map(Epoch).ok_or(StoreError::Meaningless { column: "counter.epoch", seq: 0 })
 }
 
-/// 4 is the code of `running`; a test holds the two together.
+/// 4 and 12 are the codes of what has an attempt under way; a test holds the two together.
 const OPEN_TASKS: &str = "SELECT t.seq, t.id, t.state, t.principal, t.queue, t.priority, t.attempt, \
      t.cancel_requested, t.payload_bytes, t.due_wall_ms, t.due_boot, t.due_boottime_ms, t.due_delay_ms, \
      t.expires_wall_ms, t.expires_boot, t.expires_boottime_ms, t.expires_delay_ms, a.token, a.boot, a.evicted \
      FROM task AS t INDEXED BY task_open \
-     LEFT JOIN attempt AS a ON t.state = 4 AND a.seq = t.seq AND a.attempt = t.attempt \
+     LEFT JOIN attempt AS a ON t.state IN (4, 12) AND a.seq = t.seq AND a.attempt = t.attempt \
      WHERE t.ended_at_ms IS NULL AND t.seq > ?1 ORDER BY t.seq LIMIT ?2";
 
 pub(crate) fn open_tasks(conn: &Connection, after: Seq, rows: usize) -> Result<Vec<OpenRow>, StoreError> {
@@ -65,8 +63,10 @@ pub(crate) fn open_tasks(conn: &Connection, after: Seq, rows: usize) -> Result<V
         let boot: Option<i64> = take.take()?;
         let evicted = take.take::<Option<bool>>()?.unwrap_or(false);
         let running = match (state, token, boot) {
-            (TaskState::Running, Some(token), Some(boot)) => Some((attempt, Token(token), BootNo(boot))),
-            (TaskState::Running, ..) => {
+            (state, Some(token), Some(boot)) if state.is_under_way() => {
+                Some((attempt, Token(token), BootNo(boot)))
+            }
+            (state, ..) if state.is_under_way() => {
                 return Err(StoreError::Meaningless { column: "task.attempt", seq: seq.0 });
             }
             _ => None,

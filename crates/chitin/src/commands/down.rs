@@ -65,6 +65,8 @@ impl Mode {
 const ANSWER: Duration = Duration::from_secs(2);
 /// How often it is looked whether the gateway is gone.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How often it is looked whether what is waited for is paused.
+const LOOK_FOR_PAUSED: Duration = Duration::from_secs(1);
 /// How often the waiting person is told how many tasks still run.
 const TELL_EVERY: Duration = Duration::from_secs(1);
 
@@ -134,6 +136,7 @@ async fn gone(client: &Client, data_dir: &DataDir, mode: Mode) -> Result<Gone, F
     let begin = clock::now();
     let mut progress = Progress::new();
     let mut told: Option<Instant> = None;
+    let (mut looked, mut said): (Option<Instant>, u64) = (None, 0);
     while data_dir.lock()? == Lock::Held {
         // Another pid: ours is gone. Under the same supervisor it was followed, else somebody has started the next instance.
         if let (Some(was), Some(now)) = (pid, data_dir.gateway_pid())
@@ -150,9 +153,18 @@ async fn gone(client: &Client, data_dir: &DataDir, mode: Mode) -> Result<Gone, F
             ))
             .hint(format!("see {}", data_dir.log().display())));
         }
+        if mode == Mode::Drain && looked.is_none_or(|looked| looked.elapsed() >= LOOK_FOR_PAUSED) {
+            looked = Some(clock::now());
+            let paused = running(client).await.map_or(0, |(_, paused)| paused);
+            if paused > 0 && paused != said {
+                progress.clear();
+                out::remark(&waits_for_paused(paused));
+            }
+            said = paused;
+        }
         if mode == Mode::Drain && progress.visible() && told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
             told = Some(clock::now());
-            if let Some(running) = running(client).await {
+            if let Some((running, _)) = running(client).await {
                 progress.show(&format!("waiting for {}", text::count(running, "task")));
             }
         }
@@ -161,10 +173,20 @@ async fn gone(client: &Client, data_dir: &DataDir, mode: Mode) -> Result<Gone, F
     Ok(Gone::Stopped)
 }
 
-/// How many tasks run, if the gateway still says so.
-async fn running(client: &Client) -> Option<u64> {
+/// How many tasks run, and how many of them are paused, if the gateway still says so.
+async fn running(client: &Client) -> Option<(u64, u64)> {
     let mut answer = client.once(&Request::get("/v1/status")).await.ok()?;
-    answer.json().await.ok()?.pointer("/layers/queue/running")?.as_u64()
+    let status = answer.json().await.ok()?;
+    let paused = status.pointer("/layers/workers/paused").and_then(Value::as_u64).unwrap_or(0);
+    Some((status.pointer("/layers/queue/running")?.as_u64()?, paused))
+}
+
+/// Nobody would wait for what does not end by itself without being told so.
+fn waits_for_paused(paused: u64) -> String {
+    let are = if paused == 1 { "is" } else { "are" };
+    format!(
+        "{paused} of the tasks it waits for {are} paused, and must be resumed or cancelled: `chitin ps --state paused`"
+    )
 }
 
 fn stopped(mode: Mode, running: Option<u64>) -> String {

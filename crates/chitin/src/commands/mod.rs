@@ -11,10 +11,12 @@ pub(crate) mod down;
 pub(crate) mod events;
 pub(crate) mod gateway;
 pub(crate) mod logs;
+pub(crate) mod pause;
 pub(crate) mod ps;
 pub(crate) mod queues;
 pub(crate) mod restore;
 pub(crate) mod result;
+pub(crate) mod resume;
 pub(crate) mod retry;
 pub(crate) mod run;
 pub(crate) mod show;
@@ -45,6 +47,8 @@ pub(crate) fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::Logs(command) => logs::logs(&command, globals),
         Command::Events(command) => events::events(&command, globals),
         Command::Cancel(command) => cancel::cancel(&command, globals),
+        Command::Pause(command) => pause::pause(&command, globals),
+        Command::Resume(command) => resume::resume(&command, globals),
         Command::Retry(command) => retry::retry(&command, globals),
         Command::Backup(command) => backup::backup(&command, globals),
         Command::Restore(command) => restore::restore(&command, globals),

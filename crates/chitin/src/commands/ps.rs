@@ -120,6 +120,7 @@ pub(super) fn state(task: &TaskView) -> String {
 fn time(task: &TaskView, now: Timestamp) -> String {
     match task.state.as_str() {
         "queued" | "scheduled" => "-".to_owned(),
+        "paused" if task.reason.as_deref() == Some("held") => "-".to_owned(),
         _ => between(task.started_at.as_deref(), task.ended_at.as_deref(), now),
     }
 }

@@ -58,7 +58,9 @@ fn layout(task: &TaskView, now: Timestamp, style: Style) -> String {
         ("ended", task.ended_at.as_ref()),
         ("expires", task.expires_at.as_ref()),
     ];
-    for (name, time) in times {
+    // The time to live of what is held stands still: nobody knows when it is over.
+    let is_held = task.reason.as_deref() == Some("held");
+    for (name, time) in times.into_iter().filter(|(name, _)| *name != "expires" || !is_held) {
         if let Some(time) = time {
             lines.push((name, when(time, now)));
         }

@@ -16,5 +16,6 @@ mod events;
 mod life;
 mod logs;
 mod many;
+mod pausing;
 mod sees;
 mod tasks;
