@@ -8,6 +8,7 @@ use std::collections::HashMap;
 
 use crate::fair::Turns;
 use crate::hot::Hot;
+use crate::shares::Wanting;
 use crate::verbs::Recovery;
 use crate::{
     BootNo, CommandId, Dice, Epoch, Input, Limits, Now, Output, PrincipalId, QueueId, QueueRow, Seq, Suspect,
@@ -68,6 +69,7 @@ pub struct Core {
     pub(crate) next_sweep_ms: Staged<i64>,
     pub(crate) recovery: Staged<Recovery>,
     pub(crate) accused: Option<Suspect>,
+    pub(crate) wanting: Wanting,
     outputs: Vec<Output>,
 }
 
@@ -134,6 +136,7 @@ impl Core {
             next_sweep_ms: Staged::default(),
             recovery: Staged::default(),
             accused: None,
+            wanting: Wanting::default(),
             outputs: Vec::new(),
         }
     }

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::fair::{LaneKey, Lanes};
-use crate::{Deadline, Due, Now, OpenRow, PausedReason, QueueId, Seq, TaskRow, TaskState};
+use crate::{Deadline, Due, Now, OpenRow, PausedReason, PrincipalId, QueueId, Seq, TaskRow, TaskState};
 
 /// What is held of an open task.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,6 +123,7 @@ struct Committed {
     expiry: BTreeSet<(i64, Seq)>,
     counts: Counts,
     by_queue: HashMap<QueueId, Counts>,
+    by_client: HashMap<PrincipalId, Counts>,
     drained: u64,
 }
 
@@ -133,6 +134,7 @@ impl Committed {
         let (mut due, mut due_wall, mut expiry) = (Vec::new(), Vec::new(), Vec::new());
         let mut counts = Counts::default();
         let mut by_queue: HashMap<QueueId, Counts> = HashMap::new();
+        let mut by_client: HashMap<PrincipalId, Counts> = HashMap::new();
         for (seq, task) in &open {
             match task.life {
                 Life::Scheduled(Timer::Steady(at)) => due.push((at, *seq)),
@@ -143,6 +145,7 @@ impl Committed {
             expiry.extend(task.expires_ms.map(|at| (at, *seq)));
             counts.add(task, 1);
             by_queue.entry(task.lane.queue).or_default().add(task, 1);
+            by_client.entry(task.lane.principal).or_default().add(task, 1);
         }
         Self {
             tasks: open.into_iter().collect(),
@@ -152,6 +155,7 @@ impl Committed {
             expiry: expiry.into_iter().collect(),
             counts,
             by_queue,
+            by_client,
             drained: 0,
         }
     }
@@ -185,6 +189,7 @@ impl Committed {
         }
         self.counts.add(task, 1);
         self.by_queue.entry(task.lane.queue).or_default().add(task, 1);
+        self.by_client.entry(task.lane.principal).or_default().add(task, 1);
     }
 
     /// Takes `before` out of every order that `after` does not need it in; `after` was entered already.
@@ -204,6 +209,7 @@ impl Committed {
         }
         self.counts.add(before, -1);
         self.by_queue.entry(before.lane.queue).or_default().add(before, -1);
+        self.by_client.entry(before.lane.principal).or_default().add(before, -1);
     }
 }
 
@@ -215,6 +221,7 @@ pub(crate) struct Hot {
     loaded: Option<Committed>,
     overlay: BTreeMap<Seq, Option<OpenTask>>,
     delta: Counts,
+    delta_by_client: BTreeMap<PrincipalId, Counts>,
 }
 
 impl Hot {
@@ -232,9 +239,11 @@ impl Hot {
         };
         if let Some(before) = before {
             self.delta.add(before, -1);
+            self.delta_by_client.entry(before.lane.principal).or_default().add(before, -1);
         }
         if let Some(task) = &task {
             self.delta.add(task, 1);
+            self.delta_by_client.entry(task.lane.principal).or_default().add(task, 1);
         }
         self.overlay.insert(seq, task);
     }
@@ -242,6 +251,21 @@ impl Hot {
     /// With the open transaction's changes.
     pub(crate) fn counts(&self) -> Counts {
         self.loaded.as_ref().unwrap_or(&self.committed).counts.plus(self.delta)
+    }
+
+    /// A client's waiting tasks, with the open transaction's changes.
+    pub(crate) fn client_waiting(&self, client: PrincipalId) -> u64 {
+        let committed = self.committed.by_client.get(&client).copied().unwrap_or_default();
+        let delta = self.delta_by_client.get(&client).copied().unwrap_or_default();
+        u64::try_from(committed.plus(delta).waiting).unwrap_or(0)
+    }
+
+    /// How many clients have waiting tasks, with the open transaction's changes.
+    pub(crate) fn clients_waiting(&self) -> usize {
+        let fresh =
+            self.delta_by_client.keys().filter(|client| !self.committed.by_client.contains_key(client));
+        let all = self.committed.by_client.keys().chain(fresh);
+        all.filter(|client| self.client_waiting(**client) > 0).count()
     }
 
     /// As committed.
@@ -267,6 +291,7 @@ impl Hot {
             self.committed.put(seq, task);
         }
         self.delta = Counts::default();
+        self.delta_by_client.clear();
         debug_assert!(self.invariants(), "the index disagrees with itself");
     }
 
@@ -274,6 +299,7 @@ impl Hot {
         self.loaded = None;
         self.overlay.clear();
         self.delta = Counts::default();
+        self.delta_by_client.clear();
     }
 
     /// The open transaction has changed this task: what the committed half says of it is out of date.
@@ -325,7 +351,7 @@ impl Hot {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{PrincipalId, Priority};
+    use crate::Priority;
 
     #[test]
     fn an_index_built_at_once_is_the_one_built_task_by_task() {

@@ -374,6 +374,13 @@ pub enum Refusal {
         /// The bound.
         limit: u64,
     },
+    /// A client's share, while others want in (R2.6).
+    OverShare {
+        /// Its waiting tasks.
+        waiting: u64,
+        /// The share.
+        share: u64,
+    },
     /// No further queue can be made.
     TooManyQueues {
         /// The bound.

@@ -19,6 +19,7 @@ mod limits;
 pub mod monitor;
 mod retry;
 mod rows;
+mod shares;
 #[cfg(test)]
 mod testing;
 mod time;

@@ -48,10 +48,15 @@ impl Core {
         }
         let bounds = self
             .admit(submission.tasks.len(), submission.payload_bytes())
+            .and_then(|()| self.admit_share(now, &submission.principal, submission.tasks.len()))
             .and_then(|()| self.admit_queues(submission));
         if let Err(refusal) = bounds {
+            if matches!(refusal, Refusal::QueueFull { .. } | Refusal::BytesFull { .. }) {
+                self.wanting.turned_away(&submission.principal, now);
+            }
             return Ok(Answer::Refused(refusal));
         }
+        self.wanting.let_in(&submission.principal);
 
         // Nothing was stored so far, and nothing can be refused from here on.
         let principal = match known {

@@ -214,3 +214,41 @@ fn the_sequence_never_goes_back_not_even_over_deletions_and_lives() {
     let second = bench.submit(spec());
     assert_eq!(bench.row(second).seq, seq.next());
 }
+
+fn of(bench: &mut Bench, client: &str, tasks: usize) -> Answer {
+    let submission = Submission { principal: client.into(), ..bench.submission(vec![spec(); tasks]) };
+    answer(bench, submission)
+}
+
+#[test]
+fn one_client_may_fill_the_queue_until_another_wants_in_and_then_what_drains_is_shared() {
+    let mut bench = Bench::new(limits(|limits| limits.waiting_tasks = 10));
+    bench.core.set_dispatch(crate::Dispatch::Paused);
+    assert!(matches!(of(&mut bench, "flood", 10), Answer::Accepted { .. }), "while nobody else waits");
+    let full = Answer::Refused(Refusal::QueueFull { waiting: 10, limit: 10 });
+    assert_eq!(of(&mut bench, "flood", 1), full);
+    assert_eq!(of(&mut bench, "trickle", 1), full);
+    // A place becomes free, and the flood is the first to ask for it.
+    let ids: Vec<TaskId> = bench.store.tasks().map(|row| row.id).collect();
+    let free = |bench: &mut Bench, at: usize| {
+        let id = ids[at];
+        bench.batch(&[Input::Cancel { to: crate::CommandId(0), id }]);
+    };
+    free(&mut bench, 0);
+    assert_eq!(of(&mut bench, "flood", 1), Answer::Refused(Refusal::OverShare { waiting: 9, share: 5 }));
+    assert!(matches!(of(&mut bench, "trickle", 1), Answer::Accepted { .. }));
+    // It has what it wanted.
+    free(&mut bench, 1);
+    assert!(matches!(of(&mut bench, "flood", 1), Answer::Accepted { .. }));
+    // Who has an equal share takes nobody else's.
+    for at in 2..6 {
+        assert_eq!(of(&mut bench, "trickle", 1), full);
+        free(&mut bench, at);
+        assert!(matches!(of(&mut bench, "flood", 1), Answer::Refused(Refusal::OverShare { .. })));
+        assert!(matches!(of(&mut bench, "trickle", 1), Answer::Accepted { .. }));
+    }
+    assert_eq!(of(&mut bench, "trickle", 1), full);
+    free(&mut bench, 6);
+    assert!(matches!(of(&mut bench, "flood", 1), Answer::Accepted { .. }), "five each");
+    assert_eq!(bench.core.figures().waiting, 10);
+}

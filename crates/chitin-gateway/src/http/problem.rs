@@ -121,6 +121,12 @@ impl From<Refusal> for Oops {
                     "waiting tasks hold {waiting} bytes; {limit} are allowed; try again when some are done"
                 ),
             ),
+            Refusal::OverShare { waiting, share } => Self::refused(
+                Bound::Share,
+                format!(
+                    "{waiting} of your tasks wait; {share} are your share while others want in; try again when some are done"
+                ),
+            ),
             Refusal::TooManyQueues { limit } => Self::invalid(
                 "queue",
                 format!("there are {limit} queues, and no more are allowed; use one of them"),

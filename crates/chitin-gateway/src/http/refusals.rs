@@ -79,6 +79,8 @@ bounds! {
     Queue = "queue", QueueFull, Drained;
     /// Their bytes.
     QueueBytes = "queue_bytes", QueueFull, Drained;
+    /// A client's share of the queue.
+    Share = "share", QueueFull, Drained;
     /// One backup at a time.
     Backups = "backups", Overloaded, Lasting;
     /// The gateway stops.

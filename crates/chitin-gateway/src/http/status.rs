@@ -89,6 +89,7 @@ pub(crate) async fn status(State(face): State<Shared>) -> Answered {
                 "bytes_limit": limits.waiting_bytes,
                 "refused": refused(Bound::Queue),
                 "bytes_refused": refused(Bound::QueueBytes),
+                "share_refused": refused(Bound::Share),
             }),
             workers: json!({
                 "state": if face.stop.is_draining() { "draining" } else { "ok" },

@@ -67,6 +67,10 @@ impl Checker for Bounds {
                     // A submission has at most so many tasks, each of at most so many bytes.
                     Refusal::QueueFull { waiting, limit } => waiting + 4 > *limit,
                     Refusal::BytesFull { waiting, limit } => waiting + 4 * 70 > *limit,
+                    // At most three clients: nobody's share is below a third.
+                    Refusal::OverShare { waiting, share } => {
+                        waiting + 4 > *share && *share >= scene.limits.waiting_tasks / 3
+                    }
                     Refusal::TooManyQueues { .. } | Refusal::TooLate | Refusal::KeyMismatch => true,
                 };
                 ensure(full, || format!("refused below the bound: {refusal:?}"))
