@@ -316,6 +316,8 @@ impl Life {
         drop(checkpoints);
         // A shim that was just started makes its group inside the instance's in a moment: it must find that one.
         if context.hub.len() == 0 {
+            // Some had processes that were still dying when they were swept.
+            context.tier.sweep(&context.instance, &|_| false);
             context.tier.remove(&context.instance);
         }
         drop((engine, face, context));

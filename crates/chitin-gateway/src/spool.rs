@@ -30,6 +30,10 @@ const WAITING_REMOVALS: usize = 10_000;
 /// attempt before. Each of them does so once.
 const MAKE_TRIES: u32 = 5;
 
+/// How a folder's name ends from the moment its removal begins. A shim that comes too late sees by that that it has lost its
+/// folder, though the void claim in it may be gone already.
+const GOING: &str = ".going";
+
 /// The attempt whose folder may serve another task: the others of a task have a folder in the same one.
 pub(crate) const FIRST: AttemptNo = AttemptNo(1);
 
@@ -107,10 +111,13 @@ impl Spool {
         }
     }
 
-    /// Every attempt folder there is.
+    /// Every attempt folder there is. What was being removed when a gateway was killed goes now.
     pub(crate) fn folders(&self) -> io::Result<Vec<(TaskId, AttemptNo)>> {
         let mut found = Vec::new();
         for task in fs::read_dir(&self.root)?.filter_map(Result::ok) {
+            if task.file_name().to_str().is_some_and(|name| name.ends_with(GOING)) {
+                _ = fs::remove_dir_all(task.path());
+            }
             let Some(id) = task.file_name().to_str().and_then(|name| TaskId::parse(name).ok()) else {
                 continue;
             };
@@ -133,7 +140,10 @@ impl Spool {
             }
             Removal::Attempt { id, .. } | Removal::Task { id } if self.resting().removal_begins(id) => {
                 let removed = match removal {
-                    Removal::Task { id } => ignore_missing(fs::remove_dir_all(self.task(id))),
+                    Removal::Task { id } => {
+                        let going = self.take_name(&self.task(id), &id.to_string());
+                        ignore_missing(going.and_then(fs::remove_dir_all))
+                    }
                     Removal::Attempt { id, attempt, keep_logs } => {
                         self.remove_attempt(id, attempt, keep_logs)
                     }
@@ -151,7 +161,8 @@ impl Spool {
         if keep_logs {
             return keep_only_logs(&folder);
         }
-        let removed = ignore_missing(remove_flat(&folder));
+        let going = self.take_name(&folder, &format!("{id}.{}", attempt.0));
+        let removed = ignore_missing(going.and_then(|folder| remove_flat(&folder)));
         // Other attempts may stand in it.
         _ = fs::remove_dir(self.task(id));
         removed
@@ -159,8 +170,26 @@ impl Spool {
 
     fn remove_later_attempts(&self, id: TaskId) -> io::Result<()> {
         let first = self.attempt(id, FIRST);
-        let entries = fs::read_dir(self.task(id))?.filter_map(Result::ok).map(|entry| entry.path());
-        entries.filter(|folder| *folder != first).try_for_each(|folder| fs::remove_dir_all(&folder))
+        let entries = fs::read_dir(self.task(id))?.filter_map(Result::ok);
+        entries.filter(|entry| entry.path() != first).try_for_each(|entry| {
+            let name = format!("{id}.{}", entry.file_name().display());
+            let going = self.take_name(&entry.path(), &name);
+            ignore_missing(going.and_then(fs::remove_dir_all))
+        })
+    }
+
+    /// The first step of a removal.
+    fn take_name(&self, folder: &Path, name: &str) -> io::Result<PathBuf> {
+        let going = self.root.join(format!("{name}{GOING}"));
+        match fs::rename(folder, &going) {
+            // Another one of that name was left by a gateway that was killed.
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
+                fs::remove_dir_all(&going)?;
+                fs::rename(folder, &going)?;
+            }
+            other => other?,
+        }
+        Ok(going)
     }
 }
 
@@ -295,6 +324,24 @@ mod tests {
         assert!(spool.let_go(id).is_some());
         assert_eq!(remove(FIRST), [false, false, false]);
         assert!(!spool.task(id).exists());
+    }
+
+    #[test]
+    fn what_was_going_when_a_gateway_was_killed_goes_at_the_next_look() {
+        let root = tempfile::tempdir().unwrap();
+        let spool = Spool::new(root.path().join("spool"));
+        let (id, attempt) = (TaskId([1; 16]), AttemptNo(2));
+        let folder = spool.make(id, attempt).unwrap();
+        fs::write(folder.join("claim-void"), b"x").unwrap();
+        let going = spool.take_name(&folder, &format!("{id}.2")).unwrap();
+        assert!(going.join("claim-void").exists() && !folder.exists());
+        // The same attempt's folder again, beside what is left of it.
+        fs::write(spool.make(id, attempt).unwrap().join("claim"), b"x").unwrap();
+        spool.carry_out(Removal::Attempt { id, attempt, keep_logs: false }).unwrap();
+        assert!(!folder.exists() && !going.exists());
+        fs::create_dir(&going).unwrap();
+        assert_eq!(spool.folders().unwrap(), []);
+        assert!(!going.exists());
     }
 
     #[test]

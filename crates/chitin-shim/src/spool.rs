@@ -52,6 +52,13 @@ impl Spool {
         }
     }
 
+    /// Whether the folder still has the name it was opened by. A gateway takes that away before it removes anything inside.
+    pub(crate) fn has_its_name(&self) -> bool {
+        let here = fs::metadata(self.at(".")).map(|found| (found.dev(), found.ino()));
+        let named = fs::metadata(&self.path).map(|found| (found.dev(), found.ino()));
+        matches!((here, named), (Ok(here), Ok(named)) if here == named)
+    }
+
     /// Takes a file's name away.
     pub(crate) fn remove_file(&self, name: &str) -> io::Result<()> {
         Ok(unlinkat(&self.dir, name, UnlinkatFlags::NoRemoveDir)?)
