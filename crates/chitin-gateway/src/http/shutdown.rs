@@ -4,6 +4,7 @@ use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{Request, StatusCode};
+use chitin_core::Dispatch;
 use serde::Deserialize;
 
 use super::guard::Caller;
@@ -28,6 +29,10 @@ pub(crate) async fn post(
     caller.must_own("stop the gateway")?;
     let running = face.hub.len();
     tracing::info!(?mode, running, "asked to stop");
+    if mode != Mode::Leave {
+        // Whoever sees from now on that it drains sees nothing begin that was not under way.
+        face.engine.dispatch(Dispatch::Paused);
+    }
     face.stop.ask(mode);
     Ok(json(StatusCode::OK, format!("{{\"mode\":\"{}\",\"running\":{running}}}", mode.as_str())))
 }
