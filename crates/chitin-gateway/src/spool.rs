@@ -135,6 +135,8 @@ impl Spool {
     /// What is held is removed by whoever holds it.
     fn carry_out(&self, removal: Removal) -> io::Result<()> {
         match removal {
+            // The sweep ends what still runs of it first.
+            Removal::Task { id } if self.may_still_run(id) => Ok(()),
             Removal::Attempt { id, attempt, keep_logs } if attempt != FIRST => {
                 self.remove_attempt(id, attempt, keep_logs)
             }
@@ -154,6 +156,12 @@ impl Spool {
             Removal::Attempt { .. } => Ok(()),
             Removal::Task { id } => self.remove_later_attempts(id),
         }
+    }
+
+    /// A shim that leaves by itself takes its socket along: of a task that was set aside unread, one may still be there.
+    fn may_still_run(&self, id: TaskId) -> bool {
+        let attempts = fs::read_dir(self.task(id)).into_iter().flatten().filter_map(Result::ok);
+        attempts.map(|entry| entry.path().join(names::SOCKET)).any(|socket| socket.exists())
     }
 
     fn remove_attempt(&self, id: TaskId, attempt: AttemptNo, keep_logs: bool) -> io::Result<()> {

@@ -79,6 +79,28 @@ pub fn living(spool_dir: &Path) -> io::Result<Option<Claim>> {
     Ok(None)
 }
 
+/// The claims of shims of this boot that were killed in this folder: one that leaves by itself takes its socket along. What
+/// they had started may still run.
+///
+/// # Errors
+/// The folder or a claim exists and cannot be read.
+pub fn killed(spool_dir: &Path, current_boot_id: &str) -> io::Result<Vec<Claim>> {
+    let mut killed = Vec::new();
+    if !fs::exists(spool_dir.join(names::SOCKET))? {
+        return Ok(killed);
+    }
+    for entry in fs::read_dir(spool_dir)? {
+        let name = entry?.file_name();
+        let Some(token) = name.to_str().and_then(|name| name.strip_prefix(names::CLAIM)) else { continue };
+        let Some((file, Some(claim))) = open_claim(spool_dir, token)? else { continue };
+        let is_ours = claim.shim.is_some() && claim.boot_id == current_boot_id;
+        if is_ours && file.try_lock_shared().is_ok() {
+            killed.push(claim);
+        }
+    }
+    Ok(killed)
+}
+
 /// The claim file and its content, if it can be understood.
 fn open_claim(spool_dir: &Path, token: &str) -> io::Result<Option<(File, Option<Claim>)>> {
     let file = match File::open(spool_dir.join(names::claim(token))) {

@@ -3,11 +3,12 @@
 //! another attempt of the same task. The sweep finds them by their folders.
 
 use std::io::ErrorKind;
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
 use chitin_core::{AttemptNo, TaskId};
-use chitin_shim::recover::living;
+use chitin_shim::recover::{killed, living};
 
 use super::Context;
 use crate::clock;
@@ -25,7 +26,7 @@ pub(crate) fn has_left(context: &Context, id: TaskId, attempt: AttemptNo) -> boo
     let (began, mut is_ended) = (clock::steady(), false);
     loop {
         let claim = match living(&folder) {
-            Ok(None) => return true,
+            Ok(None) => return nothing_runs(context, &folder, id, attempt),
             Ok(Some(claim)) => claim,
             Err(error) if error.kind() == ErrorKind::NotFound => return true,
             Err(error) => {
@@ -50,4 +51,27 @@ pub(crate) fn has_left(context: &Context, id: TaskId, attempt: AttemptNo) -> boo
         }
         thread::sleep(LOOK_AGAIN);
     }
+}
+
+/// Whether nothing runs of an attempt that no shim keeps. One that was killed may have left its tree, frozen even, and
+/// the attempt's task was given up before anybody looked for it.
+fn nothing_runs(context: &Context, folder: &Path, id: TaskId, attempt: AttemptNo) -> bool {
+    let claims = match killed(folder, context.clock.boot_id()) {
+        Ok(claims) => claims,
+        Err(error) if error.kind() == ErrorKind::NotFound => return true,
+        Err(error) => {
+            tracing::warn!(task.id = %id, attempt = attempt.0, %error, "an ended attempt's folder cannot be read");
+            return false;
+        }
+    };
+    claims.iter().filter_map(|claim| claim.shim.as_ref()).all(|shim| {
+        match chitin_shim::tree::end(&shim.isolation, &id.to_string(), attempt.0) {
+            Ok(_) => true,
+            Err(error) => {
+                let error = chain(&error);
+                tracing::warn!(task.id = %id, attempt = attempt.0, error, "an ended attempt's tree does not end yet");
+                false
+            }
+        }
+    })
 }

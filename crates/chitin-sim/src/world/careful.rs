@@ -1,7 +1,7 @@
 //! Safe mode: after lives that ended early the next one takes up one open task after another, and writes down first which.
 //! A row that kills whoever takes it up is met here, and by a life that is not careful, as a death before its first commit.
 
-use chitin_core::{Input, Pace, Seq, TaskId, Token};
+use chitin_core::{AttemptNo, Input, Pace, Seq, TaskId, Token};
 
 use super::runner::Then;
 use super::shims::ShimNo;
@@ -78,6 +78,17 @@ impl World {
     pub(super) fn ends_what_outlives(&mut self, token: Token) -> bool {
         let left = if self.view.aside.contains(&token) { self.outlives(token) } else { None };
         let Some(no) = left else { return false };
+        self.shim_leaves(no);
+        self.end_tree(no);
+        true
+    }
+
+    /// The same of an attempt whose task was removed meanwhile.
+    pub(super) fn ends_what_is_left(&mut self, id: TaskId, attempt: AttemptNo) -> bool {
+        let of_it = |tree: &super::Tree| tree.key.id == id && tree.key.attempt == attempt;
+        let Some(no) = self.trees.iter().find(|(_, tree)| of_it(tree)).map(|(no, _)| *no) else {
+            return false;
+        };
         self.shim_leaves(no);
         self.end_tree(no);
         true

@@ -100,6 +100,8 @@ impl World {
                     folder.forget_claims();
                 }
             }
+            // The sweep ends what still runs of it first.
+            Output::RemoveFiles { id } if self.trees.values().any(|tree| tree.key.id == id) => {}
             Output::RemoveFiles { id } => self.disk.remove_task(id),
         }
     }
@@ -302,7 +304,12 @@ impl World {
                     }
                 }
                 Some(row) => self.disk.remove((id, attempt), row.logs == KeptLogs::Files),
-                None => self.disk.remove((id, attempt), false),
+                // Of a task that is gone, whatever became of it.
+                None => {
+                    if !self.ends_what_is_left(id, attempt) {
+                        self.disk.remove((id, attempt), false);
+                    }
+                }
             }
         }
         let life = self.life();
