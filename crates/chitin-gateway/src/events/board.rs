@@ -158,6 +158,10 @@ impl Board {
             Some((next, began)) if next >= state.gone => (next, began),
             Some(_) => return Found::Behind(Some(start)),
             None if reading.place.distance() < start.distance() => return Found::Behind(Some(start)),
+            // Read in the store, which is ahead of the board: what comes on it up to there is known already.
+            None if state.end().is_some_and(|end| end.distance() < reading.place.distance()) => {
+                return Found::Nothing(reading);
+            }
             None => {
                 let is_new = |entry: &&Entry| entry.place.distance() > reading.place.distance();
                 let known = state.entries.iter().take_while(|entry| !is_new(entry)).count();

@@ -103,11 +103,13 @@ fn followers_are_told_as_it_happens_and_over_a_restart_without_a_gap_or_a_repeti
     let mut gateway = Gateway::start();
     let mut all = Follower::start(&gateway, &[]);
     all.hear(is("gateway.started", ""));
-    let first = gateway.submit(&["sh", "-c", "while [ ! -e go ]; do sleep 0.02; done"]);
+    let first = gateway.submit(&["sh", "-c", "touch begun; while [ ! -e go ]; do sleep 0.02; done"]);
     let mut one = Follower::start(&gateway, &[&first]);
     for follower in [&mut all, &mut one] {
         follower.hear(is("task.started", &first));
     }
+    // A start that nobody has claimed yet is begun anew, which is told, too.
+    until("it runs", || gateway.path("begun").exists().then_some(()));
     gateway.crash();
     gateway.up();
     let second = gateway.submit(&["true"]);
@@ -117,7 +119,8 @@ fn followers_are_told_as_it_happens_and_over_a_restart_without_a_gap_or_a_repeti
     }
     one.hear(is("task.succeeded", &first));
     ended(one.child).with(0);
-    assert_eq!(names(&one.heard, &first), ["task.submitted", "task.started", "task.succeeded"]);
+    let heard = &one.heard;
+    assert_eq!(names(heard, &first), ["task.submitted", "task.started", "task.succeeded"], "{heard:?}");
 
     until("both are told", || {
         let told = |id| all.heard.iter().any(is("task.succeeded", id));

@@ -124,3 +124,15 @@ fn with_nobody_there_it_is_wiped() {
     assert_eq!(board.end(), None);
     assert!(board.state.lock().unwrap().entries.is_empty());
 }
+
+#[test]
+fn whoever_is_ahead_of_the_board_is_not_told_what_they_have_read_in_the_store() {
+    let board = begun(4);
+    board.post("s", &[event(5)]);
+    let mut reading = Reading::from(place(7));
+    assert_eq!(read(&board, &mut reading), [0; 0]);
+    board.post("s", &[event(6)]);
+    assert_eq!(read(&board, &mut reading), [0; 0]);
+    board.post("s", &[event(7), event(8)]);
+    assert_eq!(read(&board, &mut reading), [8]);
+}
