@@ -25,7 +25,9 @@ fn bench(dir: &Path, what: &str, more: &[&str]) -> (Value, String) {
         let report: Value =
             serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {err}"));
         let late = report["first_error"].as_str().is_some_and(|error| error.contains("submit-timeout"));
-        if late && again {
+        // Nothing at all in its third of a second: the machine stood still as well.
+        let idle = report["rate"] == 0.0 && report["errors"] == 0;
+        if (late || idle) && again {
             continue;
         }
         assert_eq!(output.status.code(), Some(0), "{report} {err}");
