@@ -195,6 +195,8 @@ impl Spool {
                 fs::remove_dir_all(&going)?;
                 fs::rename(folder, &going)?;
             }
+            // A removal that something was short for begins once more.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && going.exists() => {}
             other => other?,
         }
         Ok(going)
@@ -347,6 +349,10 @@ mod tests {
         fs::write(spool.make(id, attempt).unwrap().join("claim"), b"x").unwrap();
         spool.carry_out(Removal::Attempt { id, attempt, keep_logs: false }).unwrap();
         assert!(!folder.exists() && !going.exists());
+        // One that was broken off is taken up where it was.
+        fs::create_dir(&going).unwrap();
+        spool.carry_out(Removal::Attempt { id, attempt, keep_logs: false }).unwrap();
+        assert!(!going.exists());
         fs::create_dir(&going).unwrap();
         assert_eq!(spool.folders().unwrap(), []);
         assert!(!going.exists());
