@@ -23,7 +23,7 @@ pub(crate) fn is_missing() -> Option<String> {
     system::find("redis-server").is_none().then(|| "there is no redis-server here".to_owned())
 }
 
-/// The server. It is this session's child, so it is its process that is signalled.
+/// The server. A child of this process, which alone signals it.
 #[derive(Debug)]
 pub(crate) struct Redis {
     folder: TempDir,

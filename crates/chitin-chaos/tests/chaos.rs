@@ -35,18 +35,11 @@ fn options() -> Options {
     }
 }
 
-/// Known not to hold at each of its trials: `docs/chaos.md` says what is wrong.
-const OPEN: &[&str] = &["13"];
-
 #[test]
 fn every_row_holds_a_few_times() {
     let _alone = alone();
     let program = Program::build().expect("the program with failpoints");
-    let outcomes: Vec<Outcome> = rows::ROWS
-        .iter()
-        .filter(|row| !OPEN.contains(&row.name))
-        .map(|row| run::row(row, &program, &options()))
-        .collect();
+    let outcomes: Vec<Outcome> = rows::ROWS.iter().map(|row| run::row(row, &program, &options())).collect();
     let table = report::table(&outcomes);
     eprintln!("{table}");
     assert!(outcomes.iter().all(|outcome| outcome.failures.is_empty()), "\n{table}");

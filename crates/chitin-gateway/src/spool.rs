@@ -41,12 +41,15 @@ pub(crate) const FIRST: AttemptNo = AttemptNo(1);
 #[derive(Debug, Clone)]
 pub(crate) struct Spool {
     root: PathBuf,
+    /// Held for moments: nobody waits for the disk with it.
     resting: Arc<Mutex<RestingShims>>,
+    /// Whoever makes a folder or gives one away does it alone: of threads that may wait for the disk.
+    naming: Arc<Mutex<()>>,
 }
 
 impl Spool {
     pub(crate) fn new(root: PathBuf) -> Self {
-        Self { root, resting: Arc::default() }
+        Self { root, resting: Arc::default(), naming: Arc::default() }
     }
 
     fn resting(&self) -> MutexGuard<'_, RestingShims> {
@@ -72,10 +75,27 @@ impl Spool {
         self.resting().let_go(id)
     }
 
-    /// A folder for a task's first attempt, with a shim that rests in it, if there is one.
-    pub(crate) fn take(&self, id: TaskId) -> Option<(PathBuf, Resting)> {
-        let shim = self.resting().give(&self.root, id)?;
-        Some((self.attempt(id, FIRST), shim))
+    /// A folder for a task's first attempt, with a shim that rests in it, if there is one. One that cannot be given away is
+    /// to be removed: `remove` hears so.
+    pub(crate) fn take(&self, to: TaskId, remove: impl Fn(Removal)) -> Option<(PathBuf, Resting)> {
+        let _alone = self.naming();
+        loop {
+            let (from, shim) = self.resting().give()?;
+            // Another attempt of the task may have its folder there: that one keeps its name, and this shim leaves. A
+            // rename goes over an empty folder, too, but never over one with an attempt in it.
+            let is_given =
+                has_first_alone(&self.task(from)) && fs::rename(self.task(from), self.task(to)).is_ok();
+            self.resting().given(from);
+            if is_given {
+                return Some((self.attempt(to, FIRST), shim));
+            }
+            drop(shim);
+            remove(Removal::Attempt { id: from, attempt: FIRST, keep_logs: false });
+        }
+    }
+
+    fn naming(&self) -> MutexGuard<'_, ()> {
+        self.naming.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -99,7 +119,7 @@ impl Spool {
     pub(crate) fn make(&self, id: TaskId, attempt: AttemptNo) -> io::Result<PathBuf> {
         let folder = self.attempt(id, attempt);
         // Until it is made: else the task's folder could be given away in between.
-        let _locked = self.resting();
+        let _alone = self.naming();
         let mut tries = MAKE_TRIES;
         loop {
             tries -= 1;
@@ -201,6 +221,14 @@ impl Spool {
         }
         Ok(going)
     }
+}
+
+/// Whether a task's folder holds that of its first attempt and nothing else.
+fn has_first_alone(task: &Path) -> bool {
+    let first = FIRST.0.to_string();
+    let Ok(mut entries) = fs::read_dir(task) else { return false };
+    entries.next().is_some_and(|entry| entry.is_ok_and(|entry| *entry.file_name() == *first))
+        && entries.next().is_none()
 }
 
 /// An attempt's folder mostly holds a few files and nothing else: cheaper than a general removal.
@@ -314,6 +342,9 @@ fn clean(spool: &Spool, removals: &Receiver<Removal>) {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+
     use super::*;
 
     #[test]
@@ -334,6 +365,73 @@ mod tests {
         assert!(spool.let_go(id).is_some());
         assert_eq!(remove(FIRST), [false, false, false]);
         assert!(!spool.task(id).exists());
+    }
+
+    /// A spool with a shim that rests in the folder of task one, and the shim's end of its connection.
+    fn resting() -> (tempfile::TempDir, Spool, UnixStream) {
+        let root = tempfile::tempdir().unwrap();
+        let spool = Spool::new(root.path().join("spool"));
+        spool.make(ONE, FIRST).unwrap();
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        assert!(spool.hold(ONE));
+        spool.rests(ONE, Resting::new(ours));
+        (root, spool, theirs)
+    }
+
+    fn has_left(mut shim: &UnixStream) -> bool {
+        shim.set_nonblocking(true).unwrap();
+        matches!(shim.read(&mut [0]), Ok(0))
+    }
+
+    const ONE: TaskId = TaskId([1; 16]);
+    const TWO: TaskId = TaskId([2; 16]);
+
+    fn nothing(removal: Removal) {
+        panic!("{removal:?}");
+    }
+
+    #[test]
+    fn a_folder_goes_to_another_task_with_its_shim_once() {
+        let (_root, spool, shim) = resting();
+        let (folder, given) = spool.take(TWO, nothing).unwrap();
+        assert_eq!(folder, spool.attempt(TWO, FIRST));
+        assert!(folder.exists() && !spool.task(ONE).exists());
+        assert!(spool.take(TaskId([3; 16]), nothing).is_none());
+        assert!(spool.let_go(ONE).is_none(), "whoever held it has nothing to remove");
+        assert!(!has_left(&shim));
+        drop(given);
+        assert!(has_left(&shim));
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_given_away_is_removed_and_its_shim_leaves() {
+        // Its own task has another attempt there; the other task has a folder already.
+        for (id, attempt) in [(ONE, AttemptNo(2)), (TWO, FIRST)] {
+            let (_root, spool, shim) = resting();
+            spool.make(id, attempt).unwrap();
+            let asked = std::cell::RefCell::default();
+            assert!(spool.take(TWO, |removal| *asked.borrow_mut() = Some(removal)).is_none());
+            assert!(has_left(&shim) && spool.let_go(ONE).is_none());
+            assert!(spool.attempt(ONE, FIRST).exists() && spool.attempt(id, attempt).exists());
+            spool.carry_out(asked.take().unwrap()).unwrap();
+            assert!(!spool.attempt(ONE, FIRST).exists() && spool.attempt(id, attempt).exists());
+        }
+    }
+
+    #[test]
+    fn whoever_makes_folders_on_a_disk_that_hangs_keeps_nobody_else() {
+        let (_root, spool, _shim) = resting();
+        let _hangs = spool.naming();
+        let beside = spool.clone();
+        let asked = thread::spawn(move || {
+            (
+                beside.is_held(ONE),
+                beside.hold(TWO),
+                beside.let_go(ONE).is_some(),
+                beside.let_go(TWO).is_some(),
+            )
+        });
+        assert_eq!(asked.join().unwrap(), (true, true, true, true));
     }
 
     #[test]

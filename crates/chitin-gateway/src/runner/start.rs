@@ -144,7 +144,11 @@ fn try_start(context: &Context, order: &StartOrder) -> Result<std::os::unix::net
         .ok_or(StartError::NoPayload)?;
     let (shim_order, stdin) = write_order(context, order, payload)?;
     let stdin = (!stdin.is_empty()).then_some(stdin.as_slice());
-    let resting = if key.attempt == FIRST { context.spool.take(key.id) } else { None };
+    let resting = if key.attempt == FIRST {
+        context.spool.take(key.id, |removal| context.janitor.remove(removal))
+    } else {
+        None
+    };
     failpoint!("start.spawn.before");
     let served = match resting {
         Some((folder, shim)) => shim.start(&folder, &shim_order, stdin)?,

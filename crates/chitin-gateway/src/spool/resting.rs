@@ -9,26 +9,33 @@
 //! gateway's sweep.
 
 use std::collections::{HashMap, HashSet};
-use std::fs;
-use std::path::Path;
 
 use chitin_core::TaskId;
 use chitin_shim::start::Resting;
 
-use super::FIRST;
-
 /// Folders held at once: some more than attempts run at a time by default. Each has a process of 0.1 MB in it.
 const MOST: usize = 32;
 
-/// See the module. Its owner keeps others from making folders meanwhile.
+/// See the module. Nothing here touches the disk: the thread that answers health questions asks, too, and a disk may hang.
 #[derive(Debug, Default)]
 pub(super) struct RestingShims {
-    /// By the task that each folder is of. `None`: its shim does not rest yet, or is not to serve any more.
-    held: HashMap<TaskId, Option<Resting>>,
+    /// By the task that each folder is of.
+    held: HashMap<TaskId, Place>,
     /// Those that rest, the last one last.
     line: Vec<TaskId>,
     /// First attempts' folders that are being removed.
     going: HashSet<TaskId>,
+}
+
+/// Where a held folder stands.
+#[derive(Debug)]
+enum Place {
+    /// Its shim was asked to rest.
+    Asked,
+    /// Its shim rests.
+    Rests(Resting),
+    /// It is being given away.
+    Given,
 }
 
 impl RestingShims {
@@ -36,7 +43,7 @@ impl RestingShims {
     pub(super) fn hold(&mut self, id: TaskId) -> bool {
         let free = self.held.len() < MOST && !self.going.contains(&id) && !self.held.contains_key(&id);
         if free {
-            self.held.insert(id, None);
+            self.held.insert(id, Place::Asked);
         }
         free
     }
@@ -48,33 +55,37 @@ impl RestingShims {
     /// The shim in a held folder rests.
     pub(super) fn rests(&mut self, id: TaskId, shim: Resting) {
         if let Some(place) = self.held.get_mut(&id) {
-            *place = Some(shim);
+            *place = Place::Rests(shim);
             self.line.push(id);
         }
     }
 
-    /// Gives the folder of a task, with a shim in it, to another task, which has none. The one that came last is taken:
-    /// the others may leave.
-    pub(super) fn give(&mut self, root: &Path, to: TaskId) -> Option<Resting> {
-        while let Some(id) = self.line.last().copied() {
-            let folder = root.join(id.to_string());
-            if has_first_alone(&folder) {
-                // Over an empty folder, too, but never over one with an attempt in it.
-                fs::rename(folder, root.join(to.to_string())).ok()?;
-                self.line.pop();
-                return self.held.remove(&id)?;
-            }
-            // Another attempt of the task has its folder there: that one keeps its name, and this shim leaves.
-            self.line.pop();
-            self.held.insert(id, None);
+    /// Begins to give a folder away, with the shim in it: the one that came last, since the others may leave. It is held
+    /// until [`given`](Self::given).
+    pub(super) fn give(&mut self) -> Option<(TaskId, Resting)> {
+        let id = self.line.pop()?;
+        let place = self.held.get_mut(&id)?;
+        match std::mem::replace(place, Place::Given) {
+            Place::Rests(shim) => Some((id, shim)),
+            Place::Asked | Place::Given => None,
         }
-        None
+    }
+
+    /// It has its new name; or it keeps the old one, and whoever was to give it away has it removed.
+    pub(super) fn given(&mut self, id: TaskId) {
+        self.held.remove(&id);
     }
 
     /// Ends holding a folder. `Some`: it is still there, with the shim that rests in it, if one does.
     pub(super) fn let_go(&mut self, id: TaskId) -> Option<Option<Resting>> {
+        if matches!(self.held.get(&id), Some(Place::Given)) {
+            return None;
+        }
         self.line.retain(|other| *other != id);
-        self.held.remove(&id)
+        match self.held.remove(&id)? {
+            Place::Rests(shim) => Some(Some(shim)),
+            Place::Asked | Place::Given => Some(None),
+        }
     }
 
     /// The folder of this task's first attempt is about to be removed. False: it is held.
@@ -87,14 +98,6 @@ impl RestingShims {
     }
 }
 
-/// Whether a task's folder holds that of its first attempt and nothing else.
-fn has_first_alone(task: &Path) -> bool {
-    let first = FIRST.0.to_string();
-    let Ok(mut entries) = fs::read_dir(task) else { return false };
-    entries.next().is_some_and(|entry| entry.is_ok_and(|entry| *entry.file_name() == *first))
-        && entries.next().is_none()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,17 +105,14 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     const ONE: TaskId = TaskId([1; 16]);
-    const TWO: TaskId = TaskId([2; 16]);
 
-    /// A root with the folder of task one, held, and the shim's end of a connection.
-    fn resting() -> (tempfile::TempDir, RestingShims, UnixStream) {
-        let root = tempfile::tempdir().unwrap();
-        fs::create_dir_all(root.path().join(ONE.to_string()).join("1")).unwrap();
+    /// The folder of task one, held, and the shim's end of a connection.
+    fn resting() -> (RestingShims, UnixStream) {
         let mut shims = RestingShims::default();
         let (ours, theirs) = UnixStream::pair().unwrap();
         assert!(shims.hold(ONE) && !shims.hold(ONE));
         shims.rests(ONE, Resting::new(ours));
-        (root, shims, theirs)
+        (shims, theirs)
     }
 
     fn has_left(mut shim: &UnixStream) -> bool {
@@ -121,13 +121,15 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_goes_to_another_task_with_its_shim_once() {
-        let (root, mut shims, shim) = resting();
-        let given = shims.give(root.path(), TWO).unwrap();
-        assert!(root.path().join(TWO.to_string()).join("1").exists());
-        assert!(!root.path().join(ONE.to_string()).exists());
-        assert!(shims.give(root.path(), TaskId([3; 16])).is_none());
-        assert!(shims.let_go(ONE).is_none(), "whoever held it has nothing to remove");
+    fn a_folder_is_given_away_once_and_held_until_then() {
+        let (mut shims, shim) = resting();
+        let (from, given) = shims.give().unwrap();
+        assert_eq!(from, ONE);
+        assert!(shims.give().is_none());
+        assert!(shims.let_go(ONE).is_none(), "whoever gives it away sees to it");
+        assert!(shims.is_held(ONE) && !shims.removal_begins(ONE));
+        shims.given(ONE);
+        assert!(!shims.is_held(ONE) && shims.let_go(ONE).is_none());
         assert!(!has_left(&shim));
         drop(given);
         assert!(has_left(&shim));
@@ -135,29 +137,13 @@ mod tests {
 
     #[test]
     fn what_is_held_is_not_removed_and_what_is_being_removed_is_not_held() {
-        let (_root, mut shims, _shim) = resting();
+        let (mut shims, _shim) = resting();
         assert!(!shims.removal_begins(ONE));
         assert!(shims.let_go(ONE).unwrap().is_some());
+        assert!(shims.give().is_none());
         assert!(shims.removal_begins(ONE) && !shims.hold(ONE));
         shims.removal_ends(ONE);
         assert!(shims.hold(ONE));
-    }
-
-    #[test]
-    fn a_task_that_has_a_folder_keeps_it_and_no_shim_is_lost() {
-        let (root, mut shims, shim) = resting();
-        fs::create_dir_all(root.path().join(TWO.to_string()).join("1")).unwrap();
-        assert!(shims.give(root.path(), TWO).is_none());
-        fs::remove_dir_all(root.path().join(TWO.to_string())).unwrap();
-        assert!(shims.give(root.path(), TWO).is_some() && has_left(&shim), "it was kept until then");
-    }
-
-    #[test]
-    fn a_task_with_another_attempt_keeps_its_folder() {
-        let (root, mut shims, shim) = resting();
-        fs::create_dir(root.path().join(ONE.to_string()).join("2")).unwrap();
-        assert!(shims.give(root.path(), TWO).is_none() && has_left(&shim));
-        assert!(shims.let_go(ONE).unwrap().is_none(), "its folder is to be removed");
     }
 
     #[test]
