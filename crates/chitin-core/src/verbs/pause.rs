@@ -19,11 +19,10 @@ impl Core {
         id: TaskId,
         tx: &mut T,
     ) -> Result<(), T::Error> {
-        let answer = match self.find(id, tx)? {
-            None => Answer::Conflict(Conflict::NoSuchTask),
-            Some(row) if row.state.has_ended() => Answer::Conflict(Conflict::State(row.state)),
-            Some(row) if row.cancel_requested => Answer::Conflict(Conflict::Ending),
-            Some(mut row) => {
+        let answer = match self.find_open(id, tx)? {
+            Err(conflict) => Answer::Conflict(conflict),
+            Ok(row) if row.cancel_requested => Answer::Conflict(Conflict::Ending),
+            Ok(mut row) => {
                 if !matches!(row.state, TaskState::Paused(_)) {
                     row.expires = row.expires.map(|expires| expires.stopped(now));
                     self.transition(now, &mut row, Event::Paused, tx)?;
@@ -43,10 +42,9 @@ impl Core {
         id: TaskId,
         tx: &mut T,
     ) -> Result<(), T::Error> {
-        let answer = match self.find(id, tx)? {
-            None => Answer::Conflict(Conflict::NoSuchTask),
-            Some(row) if row.state.has_ended() => Answer::Conflict(Conflict::State(row.state)),
-            Some(mut row) => {
+        let answer = match self.find_open(id, tx)? {
+            Err(conflict) => Answer::Conflict(conflict),
+            Ok(mut row) => {
                 if let TaskState::Paused(reason) = row.state {
                     row.expires = row.expires.map(|expires| expires.going_on(now));
                     let event = match reason {
@@ -61,6 +59,15 @@ impl Core {
         };
         self.reply(to, answer);
         Ok(())
+    }
+
+    /// A task that has not ended.
+    fn find_open<T: Tx>(&mut self, id: TaskId, tx: &mut T) -> Result<Result<TaskRow, Conflict>, T::Error> {
+        Ok(match self.find(id, tx)? {
+            None => Err(Conflict::NoSuchTask),
+            Some(row) if row.state.has_ended() => Err(Conflict::State(row.state)),
+            Some(row) => Ok(row),
+        })
     }
 
     /// The attempt under way, if there is one, is to be frozen or to go on.

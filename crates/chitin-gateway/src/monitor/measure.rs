@@ -68,7 +68,7 @@ impl Meter {
     }
 
     pub(super) fn take(&mut self) -> Measured {
-        let gateway_bytes = own_memory_bytes().unwrap_or(0);
+        let gateway_bytes = chitin_shim::heap::own_bytes().unwrap_or(0);
         let mut attempts_bytes: u64 = 0;
         let mut largest: Option<(AttemptKey, u64)> = None;
         for (key, shim_pid, is_ending) in self.context.hub.under_way() {
@@ -145,16 +145,6 @@ fn room(path: &Path) -> Option<DiskReading> {
     })
 }
 
-/// What is this process's alone: pages of its own, and of memory it shares with nobody's file.
-fn own_memory_bytes() -> Option<u64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let kib = |key: &str| -> Option<u64> {
-        let line = status.lines().find_map(|line| line.strip_prefix(key))?;
-        line.trim().trim_end_matches(" kB").parse().ok()
-    };
-    Some(kib("RssAnon:")?.saturating_add(kib("RssShmem:").unwrap_or(0)).saturating_mul(1_024))
-}
-
 /// Busy ticks and all, from `/proc/stat`. Who waits for a disk keeps no processor busy.
 fn ticks(stat: &str) -> Option<(u64, u64)> {
     let fields: Vec<u64> = stat
@@ -195,7 +185,6 @@ mod tests {
         assert_eq!(ticks("cpu 1 2 3\n"), None);
         assert_eq!(parse_pressure("some avg10=1.53 avg60=0.00 avg300=0.00 total=1\nfull ...\n"), Some(1.53));
         assert_eq!(parse_pressure("nonsense"), None);
-        assert!(own_memory_bytes().unwrap() > 100_000);
         let room = room(Path::new("/proc/self")).unwrap();
         assert_eq!(room.total_bytes, 0, "a file system without any");
     }
