@@ -5,6 +5,7 @@ mod accepted;
 mod aside;
 mod cancelled;
 mod ends;
+mod evicted;
 mod fencing;
 mod keys;
 mod limits;
@@ -20,6 +21,9 @@ use chitin_core::{Answer, AttemptKey, AttemptNo, Figures, Input, Limits, Outcome
 
 use crate::Failure;
 use crate::view::{Change, View};
+
+/// What an evicted attempt is told.
+pub(crate) const EVICTED: &str = "evicted: memory ran out";
 
 /// What a checker may see.
 #[derive(Debug)]
@@ -40,7 +44,7 @@ pub(crate) enum Seen<'a> {
     Misuses { client: usize, id: TaskId },
     /// A client has its answer.
     Answered { client: usize, ids: &'a [TaskId], answer: &'a Answer },
-    /// A person asks for something.
+    /// A person asks for something, or the monitor for an eviction.
     Asked(&'a Input),
     /// A command was started.
     Begins(AttemptKey),
@@ -104,6 +108,7 @@ impl Checkers {
             Box::<aside::Aside>::default(),
             Box::<visible::Visible>::default(),
             Box::<ends::Ends>::default(),
+            Box::<evicted::Evicted>::default(),
             Box::<fencing::Fencing>::default(),
             Box::<outcomes::Outcomes>::default(),
             Box::<retries::Retries>::default(),

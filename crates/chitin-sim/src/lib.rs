@@ -22,6 +22,7 @@ mod view;
 mod world;
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub use plan::Fault;
 pub use planted::Bug;
@@ -113,11 +114,19 @@ pub fn run(seed: u64, options: &Options) -> Run {
             return Run { failure: Some(failure), tally: Tally::default(), trace_hash: 0, trace: Vec::new() };
         }
     };
-    world.run(options.steps);
+    // A broken invariant that the core itself notices stops it: a failure as any other, and of this seed.
+    let stopped = catch_unwind(AssertUnwindSafe(|| world.run(options.steps))).err();
+    let stopped = stopped.map(|panic| Failure { invariant: "the core's own", detail: words(&*panic) });
     Run {
-        failure: world.failure,
+        failure: stopped.or(world.failure),
         tally: world.tally,
         trace_hash: world.trace.hash(),
         trace: world.trace.lines(),
     }
+}
+
+/// What a panic said.
+fn words(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
 }

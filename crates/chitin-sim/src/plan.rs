@@ -37,6 +37,7 @@ faults! {
     CommitUnknown "unknown": 60, "Nobody knows how a commit ended: it happened, or it did not.";
     PowerCut "power": 25, "The machine goes down: another boot, what was not durable may be gone.";
     ShimKilled "shim": 40, "A shim is killed; what it had started goes on.";
+    Straggler "straggler": 120, "A shim takes seconds to come to its claim.";
     StartFails "start": 200, "A shim cannot be started, or not yet, or ends before its claim.";
     ConnectionLost "connection": 100, "A connection between gateway and shim breaks, with what was under way on it.";
     Delay "delay": 200, "A message, a commit or a thread takes much longer than others.";
@@ -46,6 +47,7 @@ faults! {
     ReplyLost "reply": 200, "An answer does not reach its client, who asks again.";
     DeadlyRow "deadly": 15, "An open task's row goes bad: whatever gateway takes it up dies.";
     CarefulStart "careful": 400, "A gateway starts in safe mode though none before it ended early.";
+    Eviction "evict": 60, "Memory runs out for all: an attempt is ended, and runs again at no cost.";
     GatewayStops "stop": 15, "The gateway ends everything that runs and goes: that work is put back.";
 }
 

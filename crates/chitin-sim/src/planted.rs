@@ -31,6 +31,8 @@ pub enum Bug {
     SuspectForgotten,
     /// The time to live of what is held goes on.
     HeldExpires,
+    /// That an attempt is evicted is not written down.
+    EvictionForgotten,
     /// A shim that is found again is told only to pause, never to go on.
     ResumeNotRepeated,
     /// Where logs are kept, the void claim beside them goes. Not planted at first: a seed found it.
@@ -53,6 +55,7 @@ impl Bug {
         Self::SetAsideAtOnce,
         Self::SuspectForgotten,
         Self::HeldExpires,
+        Self::EvictionForgotten,
         Self::ResumeNotRepeated,
         Self::VoidClaimSwept,
     ];

@@ -8,7 +8,8 @@
 //! | starts, conversations with shims | `runner` | `chitin-gateway/src/runner/` |
 //! | safe mode | `careful` | `chitin/src/supervisor/restarts.rs`, `chitin-gateway/src/runner/careful.rs` |
 //! | what became of an attempt | `recover` | `chitin-gateway/src/runner/recover.rs`, `chitin-shim/src/recover.rs` |
-//! | a shim around its machine, and its tree | `shims` | `chitin-shim/src/{attempt,run}.rs` |
+//! | a shim around its machine | `shims` | `chitin-shim/src/{attempt,run}.rs` |
+//! | the tree it started | `trees` | the kernel, `chitin-shim/src/tree.rs` |
 //! | claims, records, folders | `disk` | the spool |
 //! | who asks | `clients` | |
 //! | what goes wrong | `mishaps` | |
@@ -24,6 +25,7 @@ mod recover;
 mod report;
 mod runner;
 mod shims;
+mod trees;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -45,7 +47,8 @@ use disk::Disk;
 use engine::Gateway;
 use net::{Conn, ConnNo, FromShim};
 use runner::Then;
-use shims::{Shim, ShimNo, Tree};
+use shims::{Shim, ShimNo};
+use trees::Tree;
 
 /// So many events may happen in the calm until all is quiet: some ten times what it takes.
 const CALM_EVENTS: u64 = 60_000;
@@ -61,6 +64,7 @@ pub(crate) enum Event {
     BeginAgain { life: u64, key: AttemptKey },
     Insist { life: u64, input: Box<Input>, then: Then },
     SweepFolders { life: u64 },
+    Strike { life: u64, conn: ConnNo },
     TakeUp { life: u64 },
     Accepted(ConnNo),
     ToShim(ConnNo, ToShim),
@@ -201,6 +205,7 @@ impl World {
             Event::Insist { life, input, then } if self.lives_as(life) => self.insist(*input, then),
             Event::SweepFolders { life } if self.lives_as(life) => self.sweep_folders(),
             Event::TakeUp { life } if self.lives_as(life) => self.take_up_next(),
+            Event::Strike { life, conn } if self.lives_as(life) => self.strike(conn),
             Event::Turn { .. }
             | Event::Release { .. }
             | Event::Start { .. }
@@ -208,7 +213,8 @@ impl World {
             | Event::BeginAgain { .. }
             | Event::Insist { .. }
             | Event::SweepFolders { .. }
-            | Event::TakeUp { .. } => {}
+            | Event::TakeUp { .. }
+            | Event::Strike { .. } => {}
             Event::Accepted(conn) => self.accepted(conn),
             Event::ToShim(conn, frame) => self.shim_hears(conn, frame),
             Event::ToGateway(conn, frame) => self.gateway_hears(conn, frame),

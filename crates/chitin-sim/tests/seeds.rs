@@ -31,20 +31,11 @@ fn a_seed_is_the_same_run_on_any_store() {
     assert_ne!(run(0, &Options::default()).trace_hash, run(1, &Options::default()).trace_hash);
 }
 
-/// What one seed in thousands finds is looked for from there on. Whoever changes what a seed draws looks for it anew:
-/// `chitin-sim --seeds 10000 --steps 800 --bug BUG`.
-fn first_seed(bug: Bug) -> u64 {
-    if bug == Bug::VoidClaimSwept { 1_300 } else { 0 }
-}
-
 #[test]
 fn every_planted_bug_is_found() {
     for bug in Bug::ALL {
         let options = Options { bug: Some(*bug), steps: 800, ..Options::default() };
-        // A core that notices a broken invariant itself stops: found, too.
-        let is_found =
-            |seed| std::panic::catch_unwind(|| run(seed, &options).failure.is_some()).unwrap_or(true);
-        let first = first_seed(*bug);
-        assert!((first..first + 300).any(is_found), "{bug:?} is not found in 300 seeds from {first} on");
+        let is_found = |seed| run(seed, &options).failure.is_some();
+        assert!((0..300).any(is_found), "{bug:?} is not found in 300 seeds");
     }
 }

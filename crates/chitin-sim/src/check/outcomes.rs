@@ -39,7 +39,11 @@ impl Outcomes {
             // Or it could not be started at all.
             Outcome::Failed => truth == Some(outcome) || never_began,
             // Or ended with the gateway, which is put back and called so.
-            Outcome::WorkerLost => is_killed && !is_recorded || is_ended_by_us,
+            // Or was evicted, and ended in whatever way but well.
+            Outcome::WorkerLost => {
+                let was_evicted = row.evicted && truth != Some(Outcome::Succeeded);
+                is_killed && !is_recorded || is_ended_by_us || was_evicted
+            }
             Outcome::HostLost => rebooted && !is_recorded,
             Outcome::Cancelled => is_ended_by_us,
         };

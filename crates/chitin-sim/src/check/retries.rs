@@ -118,7 +118,8 @@ impl Retries {
         let frozen = before.state == TaskState::Paused(PausedReason::Frozen);
         let waits = if frozen { TaskState::Paused(PausedReason::Held) } else { TaskState::Queued };
         let took_away = ended.error.as_deref() == Some("ended with the gateway; it will run again");
-        let put_back = row.state == waits && (!frozen || took_away);
+        let was_evicted = ended.evicted && outcome != Outcome::Succeeded && !before.cancel_requested;
+        let put_back = was_evicted || row.state == waits && (!frozen || took_away);
         let poisonous = matches!(outcome, Outcome::OomKilled | Outcome::Signalled | Outcome::WorkerLost);
         if poisonous && !put_back {
             counts.poison += 1;
@@ -152,7 +153,7 @@ impl Retries {
         }
         if put_back {
             let ours = ended.exit_code.is_none() && outcome == Outcome::WorkerLost || ended.error.is_some();
-            ensure(ours, || format!("put back after {ended:?}"))?;
+            ensure(ours || was_evicted, || format!("put back after {ended:?}"))?;
         }
         ensure(row.state == expected, || format!("expected {expected}, stored {row:?} after {ended:?}"))?;
         let same = (row.retries, row.poison) == (counts.retries, counts.poison);

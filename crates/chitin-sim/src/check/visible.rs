@@ -38,15 +38,13 @@ impl Checker for Visible {
                 ensure(stored(attempt).is_some(), || format!("nobody's attempt: {attempt:?}"))
             }
             // One that was voided in the same commit has another token by now.
-            Output::PauseAttempt { attempt, .. } => {
+            Output::PauseAttempt { attempt, .. } | Output::Evict { attempt } => {
                 let known = scene.view.attempts.contains_key(&(attempt.seq, attempt.attempt));
                 ensure(deleted(attempt) || known, || format!("nobody's attempt: {attempt:?}"))
             }
-            Output::EndAttempt { attempt } | Output::Evict { attempt } => {
-                ensure(deleted(attempt) || stored(attempt).is_some(), || {
-                    format!("nobody's attempt: {attempt:?}")
-                })
-            }
+            Output::EndAttempt { attempt } => ensure(deleted(attempt) || stored(attempt).is_some(), || {
+                format!("nobody's attempt: {attempt:?}")
+            }),
             Output::Settled { attempt, .. } => {
                 let ended = stored(attempt).is_some_and(|row| row.outcome.is_some());
                 ensure(deleted(attempt) || ended, || format!("not settled: {attempt:?}"))

@@ -64,6 +64,8 @@ pub(crate) struct SimTx<'a> {
     pub(crate) forgets_suspect: bool,
     /// A planted bug: the time to live of what is held goes on.
     pub(crate) held_expires: bool,
+    /// A planted bug: no attempt is ever marked as evicted.
+    pub(crate) forgets_eviction: bool,
 }
 
 type Asked<T> = Result<T, Trouble>;
@@ -79,6 +81,7 @@ impl<'a> SimTx<'a> {
             accuses: 0,
             forgets_suspect: false,
             held_expires: false,
+            forgets_eviction: false,
         }
     }
 
@@ -268,8 +271,10 @@ impl Tx for SimTx<'_> {
     }
 
     fn update_attempt(&mut self, row: &AttemptRow) -> Asked<()> {
+        let mut row = row.clone();
+        row.evicted &= !self.forgets_eviction;
         let change = Change::UpdateAttempt(row.clone());
-        self.write("update_attempt", change, |tx| tx.update_attempt(row), |tx| tx.update_attempt(row))
+        self.write("update_attempt", change, |tx| tx.update_attempt(&row), |tx| tx.update_attempt(&row))
     }
 
     fn put_result(&mut self, seq: Seq, round: u32, attempt: AttemptNo, result: &StoredResult) -> Asked<()> {

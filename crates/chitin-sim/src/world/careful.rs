@@ -1,7 +1,7 @@
 //! Safe mode: after lives that ended early the next one takes up one open task after another, and writes down first which.
 //! A row that kills whoever takes it up is met here, and by a life that is not careful, as a death before its first commit.
 
-use chitin_core::{AttemptNo, Input, Pace, Seq, TaskId, Token};
+use chitin_core::{AttemptKey, AttemptNo, Input, Pace, Seq, TaskId, Token};
 
 use super::runner::Then;
 use super::shims::ShimNo;
@@ -74,24 +74,20 @@ impl World {
         shim.or_else(|| self.trees.iter().find(|(_, tree)| tree.key.token == token).map(|(no, _)| *no))
     }
 
-    /// Ends it; true: there was something, and its folder is looked at another time.
-    pub(super) fn ends_what_outlives(&mut self, token: Token) -> bool {
-        let left = if self.view.aside.contains(&token) { self.outlives(token) } else { None };
-        let Some(no) = left else { return false };
-        self.shim_leaves(no);
-        self.end_tree(no);
-        true
+    /// Whether no shim lives in the folder of an attempt that has ended. One that stays is ended with its tree: it sees that
+    /// nothing is left, and leaves as any other. What a killed one had started is ended, too.
+    pub(super) fn has_left(&mut self, id: TaskId, attempt: AttemptNo) -> bool {
+        let of_it = |key: &AttemptKey| key.id == id && key.attempt == attempt;
+        let trees: Vec<_> =
+            self.trees.iter().filter(|(_, tree)| of_it(&tree.key)).map(|(no, _)| *no).collect();
+        trees.into_iter().for_each(|no| self.end_tree(no));
+        !self.shims.values().any(|shim| of_it(&shim.key) && shim.has_claimed)
     }
 
-    /// The same of an attempt whose task was removed meanwhile.
-    pub(super) fn ends_what_is_left(&mut self, id: TaskId, attempt: AttemptNo) -> bool {
-        let of_it = |tree: &super::Tree| tree.key.id == id && tree.key.attempt == attempt;
-        let Some(no) = self.trees.iter().find(|(_, tree)| of_it(tree)).map(|(no, _)| *no) else {
-            return false;
-        };
-        self.shim_leaves(no);
-        self.end_tree(no);
-        true
+    /// By the sockets in its folders: a shim that leaves by itself takes its own along, a killed one does not.
+    pub(super) fn may_still_run(&self, id: TaskId) -> bool {
+        let listens = self.shims.values().any(|shim| shim.key.id == id && shim.is_listening);
+        listens || self.trees.values().any(|tree| tree.key.id == id)
     }
 
     /// Whether a person who retries a task would meet what still runs of an attempt that was set aside.

@@ -99,7 +99,7 @@ impl World {
             1 => Start::At(self.clock.wall_ms().saturating_add(self.rng.between(-500, 3_000))),
             _ => Start::Now,
         };
-        let ttl_ms = if self.rng.permille(800) { 604_800_000 } else { self.rng.between(500, 20_000) };
+        let ttl_ms = if self.rng.permille(700) { 604_800_000 } else { self.rng.between(300, 8_000) };
         let waits = self.rng.below(4);
         let backoff_ms = (0..waits).map(|_| u32::try_from(self.rng.below(3_000)).unwrap_or(0)).collect();
         let jitter = u16::try_from(self.rng.below(1_001)).ok().and_then(Jitter::from_permille);

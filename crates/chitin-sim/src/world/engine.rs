@@ -77,6 +77,8 @@ struct Fate {
     forgets_suspect: bool,
     /// Planted.
     held_expires: bool,
+    /// Planted.
+    forgets_eviction: bool,
     /// Planted: the core is told that all went well.
     is_called_done: bool,
 }
@@ -100,7 +102,7 @@ impl Fate {
         let mut tx = store.begin()?;
         (tx.forgets_due, tx.accuses, tx.forgets_suspect) =
             (self.forgets_due, self.accuses, self.forgets_suspect);
-        tx.held_expires = self.held_expires;
+        (tx.held_expires, tx.forgets_eviction) = (self.held_expires, self.forgets_eviction);
         if let Some(writes) = self.refuse_after {
             tx.refuse_after(writes);
         }
@@ -341,6 +343,7 @@ impl World {
             accuses: u32::from(self.planted(Bug::SetAsideAtOnce)),
             forgets_suspect: self.planted(Bug::SuspectForgotten),
             held_expires: self.planted(Bug::HeldExpires),
+            forgets_eviction: self.planted(Bug::EvictionForgotten),
             is_called_done: lies.into_iter().any(|bug| self.planted(bug)),
         }
     }

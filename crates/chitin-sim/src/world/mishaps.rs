@@ -1,10 +1,11 @@
 //! What goes wrong by itself, looked at ten times a second: kills, power cuts, clocks, what comes twice.
 
-use chitin_core::{AttemptEnd, Input, Outcome, Produced};
+use chitin_core::{AttemptEnd, CommandId, Input, Outcome, Produced};
 use chitin_proto::shim::{PROTOCOL_VERSION, ToShim};
 
+use super::engine::{Asker, Command};
 use super::{Event, World};
-use crate::check::Seen;
+use crate::check::{EVICTED, Seen};
 use crate::plan::Fault;
 
 const LOOK_EVERY_MS: i64 = 100;
@@ -45,6 +46,9 @@ impl World {
         }
         if self.strikes(Fault::DeadlyRow) {
             self.row_goes_bad();
+        }
+        if self.strikes(Fault::Eviction) {
+            self.evict_one();
         }
         if self.strikes(Fault::GatewayStops) {
             self.stop_with_all();
@@ -113,6 +117,20 @@ impl World {
         self.send_to_shim(conn, ToShim::Attach { v: PROTOCOL_VERSION, epoch });
         self.send_to_shim(conn, ToShim::Cancel);
         self.after(LOOK_EVERY_MS, Event::LostByGateway(conn));
+    }
+
+    /// As the monitor does it: of those whose end nobody wishes yet, the largest one, which may be any. It is not insisted
+    /// on: if memory is still short at the next reading, it is asked for again.
+    fn evict_one(&mut self) {
+        let Some(gateway) = &self.gateway else { return };
+        let goes_on = gateway.hub.values().filter(|wishes| !wishes.end);
+        let keys: Vec<_> = goes_on.map(|wishes| wishes.key).collect();
+        let Some(attempt) = self.rng.pick(&keys).copied() else { return };
+        self.note(|| format!("{:?}.{} is to be evicted", attempt.seq, attempt.attempt.0));
+        let input = Input::Evict { attempt, why: EVICTED.to_owned(), detail: "{}".to_owned() };
+        self.see(&Seen::Asked(&input));
+        self.next += 1;
+        self.send(Command { to: CommandId(self.next), input, asker: Asker::Client });
     }
 
     /// As `down --kill`: all that runs is to end, and the gateway goes when it has, or sooner.

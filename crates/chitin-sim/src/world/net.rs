@@ -99,9 +99,9 @@ impl World {
         self.at(at, Event::ToShim(conn, frame));
     }
 
-    /// False: the other side has closed it.
+    /// False: the other side has closed it, or it is broken.
     pub(super) fn send_to_gateway(&mut self, conn: ConnNo, frame: FromShim) -> bool {
-        let open = self.conns.get(&conn).is_some_and(|conn| conn.gateway_open);
+        let open = self.conns.get(&conn).is_some_and(|conn| conn.gateway_open && conn.shim_open);
         if open && self.strikes(Fault::ConnectionLost) {
             self.breaks(conn);
         } else if open {

@@ -20,6 +20,8 @@ use crate::planted::Bug;
 pub(super) struct Wishes {
     pub(super) key: AttemptKey,
     pub(super) end: bool,
+    /// Its end may take no time: memory runs out.
+    pub(super) at_once: bool,
     pub(super) paused: bool,
 }
 
@@ -33,6 +35,10 @@ pub(crate) enum Then {
 }
 
 const ATTACH_PAUSE_MS: i64 = 100;
+/// From the word to end to the next blow, for an attempt that is evicted.
+const EVICTION_GRACE_MS: i64 = 500;
+/// So long a shim that was told that its end is committed is waited for.
+const LAST_BREATH_MS: i64 = 2_000;
 const SHORTAGE_PAUSE_MS: i64 = 250;
 const SWEEP_FOLDERS_MS: i64 = 2_000;
 
@@ -49,7 +55,7 @@ impl World {
 
     fn enter(&mut self, key: AttemptKey, end: bool, paused: bool) {
         if let Some(gateway) = &mut self.gateway {
-            gateway.hub.insert((key.seq, key.attempt), Wishes { key, end, paused });
+            gateway.hub.insert((key.seq, key.attempt), Wishes { key, end, at_once: false, paused });
         }
     }
 
@@ -78,7 +84,8 @@ impl World {
                 let at = self.wait_ms(15);
                 self.after(at, Event::Look { life, key: attempt, same_boot });
             }
-            Output::EndAttempt { attempt } | Output::Evict { attempt } => self.ask_end(attempt),
+            Output::EndAttempt { attempt } => self.ask_end(attempt),
+            Output::Evict { attempt } => self.evict(attempt),
             Output::PauseAttempt { attempt, paused } => self.ask_pause(attempt, paused),
             Output::Settled { attempt, keep_logs } => {
                 if let Some(gateway) = &mut self.gateway
@@ -101,9 +108,32 @@ impl World {
                 }
             }
             // The sweep ends what still runs of it first.
-            Output::RemoveFiles { id } if self.trees.values().any(|tree| tree.key.id == id) => {}
+            Output::RemoveFiles { id } if self.may_still_run(id) => {}
             Output::RemoveFiles { id } => self.disk.remove_task(id),
         }
+    }
+
+    /// Its end, in no time. It is struck once it has had a moment, whoever listens to it then.
+    fn evict(&mut self, key: AttemptKey) {
+        let Some(gateway) = &mut self.gateway else { return };
+        let Some(wishes) = gateway.hub.get_mut(&(key.seq, key.attempt)).filter(|it| it.key == key) else {
+            return;
+        };
+        wishes.at_once = true;
+        self.ask_end(key);
+    }
+
+    /// Ends the tree of an attempt whose shim was told to end it, and gives it time that nobody has.
+    pub(super) fn strike(&mut self, no: ConnNo) {
+        let Some(conn) = self.conns.get(&no).filter(|conn| conn.gateway_open && !conn.is_settled) else {
+            return;
+        };
+        let shim = conn.shim;
+        self.note(|| format!("the tree of shim {shim} is struck"));
+        self.signal(shim, true);
+        let life = self.life();
+        // Again, if it forked in the meantime.
+        self.after(EVICTION_GRACE_MS, Event::Strike { life, conn: no });
     }
 
     pub(super) fn ask_end(&mut self, key: AttemptKey) {
@@ -143,9 +173,14 @@ impl World {
         }
         if conn.is_settled {
             self.send_to_shim(no, ToShim::Rest);
+            self.after(LAST_BREATH_MS, Event::LostByGateway(no));
         } else if conn.end_wanted && !conn.end_sent {
             conn.end_sent = true;
+            let (key, life) = (conn.key, conn.life);
             self.send_to_shim(no, ToShim::Cancel);
+            if self.wishes(key).is_some_and(|wishes| wishes.at_once) {
+                self.after(EVICTION_GRACE_MS, Event::Strike { life, conn: no });
+            }
         } else if !conn.end_sent && conn.has_spoken && conn.pause_heard != Some(conn.pause_wanted) {
             let (first, pause) = (conn.pause_heard.is_none(), conn.pause_wanted);
             conn.pause_heard = Some(pause);
@@ -290,29 +325,22 @@ impl World {
         }
     }
 
-    /// What a lost removal left.
+    /// What a lost removal left, and what still runs of attempts that have ended without their shims.
     pub(super) fn sweep_folders(&mut self) {
-        for (id, attempt) in self.disk.names() {
-            let row = self.view.ids.get(&id).and_then(|seq| self.view.attempts.get(&(*seq, attempt)));
-            match row {
-                Some(row) if row.outcome.is_none() => {}
-                // An attempt that has ended without its shim: what still runs of it is ended first.
-                Some(row) if self.view.aside.contains(&row.token) => {
-                    let (token, keep_logs) = (row.token, row.logs == KeptLogs::Files);
-                    if !self.ends_what_outlives(token) {
-                        self.disk.remove((id, attempt), keep_logs);
-                    }
-                }
-                Some(row) => self.disk.remove((id, attempt), row.logs == KeptLogs::Files),
-                // Of a task that is gone, whatever became of it.
-                None => {
-                    if !self.ends_what_is_left(id, attempt) {
-                        self.disk.remove((id, attempt), false);
-                    }
-                }
-            }
-        }
         let life = self.life();
         self.after(SWEEP_FOLDERS_MS, Event::SweepFolders { life });
+        if self.gateway.as_ref().is_some_and(|gateway| gateway.core.is_recovering()) {
+            return;
+        }
+        for (id, attempt) in self.disk.names() {
+            let row = self.view.ids.get(&id).and_then(|seq| self.view.attempts.get(&(*seq, attempt)));
+            if row.is_some_and(|row| row.outcome.is_none()) {
+                continue;
+            }
+            let keep_logs = row.is_some_and(|row| row.logs == KeptLogs::Files);
+            if self.has_left(id, attempt) {
+                self.disk.remove((id, attempt), keep_logs);
+            }
+        }
     }
 }

@@ -1,6 +1,5 @@
-//! A shim around its machine, and the tree it started. The machine is the product's own; what stands here is what the
-//! product's loop does with its actions, on a made-up kernel. A tree outlives its shim: only a machine's end or a signal
-//! ends it.
+//! A shim around its machine. The machine is the product's own; what stands here is what the product's loop does with its
+//! actions.
 
 use std::collections::VecDeque;
 
@@ -11,18 +10,15 @@ use chitin_shim::machine::{Action, BORN_WITH, ConnId, Input, Machine, Why};
 use super::disk::Claim;
 use super::net::{ConnNo, FromShim};
 use super::report::{Logs, Report};
+use super::trees::Exit;
 use super::{Event, Fault, World};
 use crate::check::Seen;
 use crate::planted::Bug;
 
 pub(super) type ShimNo = u64;
 
-/// How a command ends if nobody interferes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Exit {
-    Code(i32),
-    Signal(i32),
-}
+/// What may happen meanwhile: its attempt is given out anew, ends and is swept.
+const STRAGGLES_MS: i64 = 6_000;
 
 #[derive(Debug)]
 pub(super) struct Shim {
@@ -34,8 +30,12 @@ pub(super) struct Shim {
     machine: Option<Machine>,
     conns: Vec<(ConnId, ConnNo)>,
     next_conn: ConnId,
-    is_listening: bool,
-    exit: Option<Exit>,
+    /// Its lock says that it lives.
+    pub(super) has_claimed: bool,
+    pub(super) is_listening: bool,
+    /// What came before there was anybody to read it.
+    unread: Vec<Input>,
+    pub(super) exit: Option<Exit>,
     started_at_ms: Option<i64>,
     report: Option<Report>,
 }
@@ -45,23 +45,6 @@ impl Shim {
     pub(super) fn next_conn(&self) -> Option<ConnId> {
         self.is_listening.then_some(self.next_conn)
     }
-}
-
-/// What a shim started.
-#[derive(Debug)]
-pub(super) struct Tree {
-    pub(super) key: AttemptKey,
-    command: Option<Exit>,
-    /// Processes that outlive the command.
-    has_others: bool,
-    others_ms: i64,
-    ignores_sigterm: bool,
-    /// Counts what was decided about its end; what was decided before is void.
-    turn: u32,
-    /// When what was decided comes.
-    ends_at: i64,
-    /// It stands still, with so much left until then.
-    frozen: Option<i64>,
 }
 
 impl World {
@@ -79,13 +62,16 @@ impl World {
                 machine: None,
                 conns: Vec::new(),
                 next_conn: BORN_WITH + 1,
+                has_claimed: false,
                 is_listening: false,
+                unread: Vec::new(),
                 exit: None,
                 started_at_ms: None,
                 report: None,
             },
         );
-        let at = self.wait_ms(12);
+        let straggles = self.strikes(Fault::Straggler);
+        let at = self.wait_ms(if straggles { STRAGGLES_MS } else { 12 });
         self.after(at, Event::Claims(shim));
         shim
     }
@@ -109,6 +95,9 @@ impl World {
         });
         match claimed {
             Some(claim) if claim == ours || !obeys => {
+                if let Some(shim) = self.shims.get_mut(&no) {
+                    shim.has_claimed = true;
+                }
                 let at = self.wait_ms(6);
                 self.after(at, Event::Begins(no));
             }
@@ -131,63 +120,43 @@ impl World {
         let grace_ms = self.plan.limits.grace_ms;
         let cannot = self.strikes(Fault::StartFails);
         let not_found = self.rng.coin();
+        let Some(key) = self.shims.get(&no).map(|shim| shim.key) else { return };
+        let is_swept = self.disk.get((key.id, key.attempt)).is_none();
         let Some(shim) = self.shims.get_mut(&no) else { return };
-        let key = shim.key;
         shim.is_listening = true;
-        if cannot {
+        if cannot || is_swept {
             shim.machine = Some(Machine::not_started(shim.epoch));
             shim.report = Some(Report {
                 key,
                 outcome: Outcome::Failed,
-                exit_code: Some(if not_found { 127 } else { 125 }),
+                exit_code: Some(if not_found && !is_swept { 127 } else { 125 }),
                 signal: None,
-                non_retryable: not_found,
+                non_retryable: not_found && !is_swept,
                 started_at_ms: None,
                 ended_at_ms: wall_ms,
                 logs: Logs::None,
             });
             self.see(&Seen::Collected { key, outcome: Outcome::Failed });
-            return self.drive(no, Input::Collected);
+            return self.begins_with(no, Some(Input::Collected));
         }
         shim.machine = Some(Machine::running(now, shim.epoch, shim.timeout_ms, grace_ms));
         shim.started_at_ms = Some(wall_ms);
         self.plant_tree(no, key);
         self.see(&Seen::Begins(key));
         self.note(|| format!("shim {no} runs {:?}.{} {:?}", key.seq, key.attempt.0, key.token));
-        let conns: Vec<_> = self.shims.get(&no).map(|shim| shim.conns.clone()).unwrap_or_default();
-        let told = conns.iter().all(|(_, conn)| self.send_to_gateway(*conn, FromShim::Started));
-        if told {
-            self.wake_shim(no);
-        } else {
-            self.drive(no, Input::Lost(BORN_WITH));
-        }
+        let born_with = self.shims.get(&no).and_then(|shim| shim.conns.first().copied());
+        let told = born_with.is_some_and(|(_, conn)| self.send_to_gateway(conn, FromShim::Started));
+        self.begins_with(no, (!told).then_some(Input::Lost(BORN_WITH)));
     }
 
-    fn plant_tree(&mut self, no: ShimNo, key: AttemptKey) {
-        let longest = if self.calm { 200 } else { self.plan.longest_command_ms };
-        let runs_ms = self.rng.between(1, longest);
-        let fails = self.rng.permille(self.plan.fails_permille);
-        let exit = match (fails, self.rng.below(4)) {
-            (false, _) => Exit::Code(0),
-            (true, 0) => Exit::Signal(11),
-            (true, 1) => {
-                self.after(runs_ms / 2, Event::OutOfMemory(no));
-                Exit::Code(1)
-            }
-            (true, _) => Exit::Code(3),
-        };
-        let tree = Tree {
-            key,
-            command: Some(exit),
-            has_others: self.rng.permille(150),
-            others_ms: self.rng.between(0, 4_000),
-            ignores_sigterm: self.rng.permille(200),
-            turn: 0,
-            ends_at: self.clock.true_ms().saturating_add(runs_ms),
-            frozen: None,
-        };
-        self.trees.insert(no, tree);
-        self.after(runs_ms, Event::CommandExits { tree: no, turn: 0 });
+    /// The machine is there: it hears what has happened, then what was waiting to be read.
+    fn begins_with(&mut self, no: ShimNo, first: Option<Input>) {
+        let Some(shim) = self.shims.get_mut(&no) else { return };
+        let unread = std::mem::take(&mut shim.unread);
+        for input in first.into_iter().chain(unread) {
+            self.drive(no, input);
+        }
+        self.wake_shim(no);
     }
 
     pub(super) fn out_of_memory(&mut self, no: ShimNo) {
@@ -195,86 +164,6 @@ impl World {
         if watches.is_some_and(Machine::watches_memory) {
             self.drive(no, Input::OutOfMemory);
         }
-    }
-
-    pub(super) fn command_exits(&mut self, no: ShimNo, turn: u32) {
-        let Some(tree) = self.trees.get_mut(&no).filter(|tree| tree.turn == turn) else { return };
-        let Some(exit) = tree.command.take() else { return };
-        let (has_others, others_ms) = (tree.has_others, tree.others_ms);
-        if let Some(shim) = self.shims.get_mut(&no) {
-            shim.exit = Some(exit);
-            self.drive(no, Input::Exited);
-        }
-        if has_others {
-            let ends_at = self.clock.true_ms().saturating_add(others_ms);
-            if let Some(tree) = self.trees.get_mut(&no).filter(|tree| tree.turn == turn) {
-                tree.ends_at = ends_at;
-                self.at(ends_at, Event::OthersGo { tree: no, turn });
-            }
-        } else {
-            self.tree_is_gone(no);
-        }
-    }
-
-    pub(super) fn others_go(&mut self, no: ShimNo, turn: u32) {
-        if self.trees.get(&no).is_some_and(|tree| tree.turn == turn) {
-            self.tree_is_gone(no);
-        }
-    }
-
-    fn tree_is_gone(&mut self, no: ShimNo) {
-        if let Some(tree) = self.trees.remove(&no) {
-            self.see(&Seen::TreeGone(tree.key));
-            self.drive(no, Input::TreeGone);
-        }
-    }
-
-    /// A signal to all of it, after which its end is near, or not.
-    fn signal(&mut self, no: ShimNo, kill: bool) {
-        let after = if kill { self.rng.between(1, 8) } else { self.rng.between(1, 400) };
-        let ends_at = self.clock.true_ms().saturating_add(after);
-        self.thaw(no);
-        let Some(tree) = self.trees.get_mut(&no) else { return };
-        if !kill && tree.ignores_sigterm {
-            return;
-        }
-        tree.turn += 1;
-        tree.ends_at = ends_at;
-        let turn = tree.turn;
-        if tree.command.is_some() {
-            tree.command = Some(Exit::Signal(if kill { 9 } else { 15 }));
-            tree.others_ms = tree.others_ms.min(1);
-            self.after(after, Event::CommandExits { tree: no, turn });
-        } else {
-            self.after(after, Event::OthersGo { tree: no, turn });
-        }
-    }
-
-    /// Nothing of it happens until it is thawed.
-    fn freeze(&mut self, no: ShimNo) {
-        let now = self.clock.true_ms();
-        let Some(tree) = self.trees.get_mut(&no).filter(|tree| tree.frozen.is_none()) else { return };
-        tree.turn += 1;
-        tree.frozen = Some(tree.ends_at.saturating_sub(now).max(0));
-        let key = tree.key;
-        self.see(&Seen::Moves { key, moves: false });
-    }
-
-    fn thaw(&mut self, no: ShimNo) {
-        let now = self.clock.true_ms();
-        let Some(tree) = self.trees.get_mut(&no) else { return };
-        let Some(left_ms) = tree.frozen.take() else { return };
-        tree.ends_at = now.saturating_add(left_ms);
-        let (key, turn, at, runs) = (tree.key, tree.turn, tree.ends_at, tree.command.is_some());
-        self.see(&Seen::Moves { key, moves: true });
-        let ends =
-            if runs { Event::CommandExits { tree: no, turn } } else { Event::OthersGo { tree: no, turn } };
-        self.at(at, ends);
-    }
-
-    /// A recovering gateway ends what a killed shim left.
-    pub(super) fn end_tree(&mut self, no: ShimNo) {
-        self.tree_is_gone(no);
     }
 
     pub(super) fn shim_tick(&mut self, no: ShimNo, at: i64) {
@@ -296,8 +185,12 @@ impl World {
         self.at(at, Event::ShimTick { shim: no, at });
     }
 
-    /// The product's loop: every action in order, and the inputs they bring.
-    fn drive(&mut self, no: ShimNo, input: Input) {
+    /// The product's loop: every action in order, and the inputs they bring. What comes over a connection before the loop
+    /// begins waits in the socket, its end as well.
+    pub(super) fn drive(&mut self, no: ShimNo, input: Input) {
+        if let Some(shim) = self.shims.get_mut(&no).filter(|shim| shim.machine.is_none()) {
+            return shim.unread.push(input);
+        }
         let mut inputs = VecDeque::from([input]);
         while let Some(input) = inputs.pop_front() {
             let now = self.clock.boottime_ms().unsigned_abs();
