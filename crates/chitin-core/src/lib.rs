@@ -11,6 +11,7 @@ mod breaker;
 mod core;
 mod events;
 mod fair;
+mod heartbeat;
 mod hot;
 mod ids;
 mod io;
@@ -34,6 +35,7 @@ pub use crate::breaker::{Breaker, BreakerPolicy, BreakerView, Called, Change, Ti
 pub use crate::core::{CommitOutcome, Core, Dispatch, Figures};
 pub use events::{EventName, EventRow};
 pub use fair::AGING_STEP;
+pub use heartbeat::{Beat, Heartbeat};
 pub use ids::{AttemptNo, CommandId, Epoch, IdError, PrincipalId, QueueId, Seq, TaskId, Token};
 pub use io::{
     Answer, AttemptEnd, AttemptKey, Conflict, Input, KeptLogs, Output, Pace, Produced, Refusal, StartOrder,

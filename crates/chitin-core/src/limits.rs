@@ -131,6 +131,8 @@ limits! {
         "A process tree's memory if its task names none. A ceiling, not a reservation.";
     grace_ms: "milliseconds", 10_000 in 0..=600_000, "R3.5",
         "From SIGTERM to SIGKILL: time to put things away, not to go on.";
+    heartbeat_s: "seconds", 300 in 1..=86_400, "R3.2",
+        "A shim that answers nothing for so long is hung: it is killed with what it started, and its task runs again. Less takes a slow disk for a dead worker.";
     inline_log_bytes: "bytes", 262_144 in 0..=1_000_000, "R0.4",
         "Logs of an attempt up to this size move into the database and free their files; larger ones stay files.";
     result_bytes: "bytes", 10_000_000 in 1_000..=100_000_000, "R2.2",

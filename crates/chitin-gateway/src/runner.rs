@@ -4,11 +4,13 @@
 //! carried out by threads that may block), and one async task per shim that listens to it.
 //!
 //! Happy path: job → shim started → `Started` → `Ended` → collected → settled by the engine → shim told → gone.
-//! Failure path: a shim that goes silent is looked for by its claim (`recover`), and reported as what is found.
+//! Failure path: a shim that is gone is looked for by its claim (`recover`), and reported as what is found; one that hangs
+//! is killed first (`heartbeat`).
 
 mod attempt;
 mod careful;
 mod collect;
+mod heartbeat;
 pub(crate) mod leftover;
 mod part;
 mod recover;
@@ -17,10 +19,10 @@ pub(crate) mod shortage;
 mod start;
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
-use chitin_core::{AttemptKey, AttemptNo, Seq, StartOrder};
+use chitin_core::{AttemptKey, AttemptNo, Heartbeat, Limits, Seq, StartOrder};
 use chitin_proto::shim::{Isolation, ResourceLimits};
 use chitin_shim::groups::Tier;
 use chitin_shim::start::ForkServer;
@@ -50,7 +52,7 @@ pub(crate) struct Context {
     pub(crate) instance: String,
     pub(crate) shims: ForkServer,
     pub(crate) base_env: BaseEnv,
-    pub(crate) limits: chitin_core::Limits,
+    pub(crate) limits: Limits,
     pub(crate) epoch: u64,
 }
 
@@ -80,6 +82,10 @@ pub(crate) struct Wishes {
     is_listened_to: AtomicBool,
     /// Its shim is listened to.
     found: AtomicBool,
+    /// When its shim is asked for a sign of life.
+    heartbeat: Mutex<Heartbeat>,
+    /// It was killed because it had given none for so long; 0: it was not.
+    silent_ms: AtomicU64,
     changed: Notify,
 }
 
@@ -93,11 +99,16 @@ impl Wishes {
 /// Every attempt under way.
 #[derive(Debug, Default)]
 pub(crate) struct Hub {
+    limits: Limits,
     attempts: Mutex<HashMap<(Seq, AttemptNo), Arc<Wishes>>>,
     voids: Mutex<HashMap<(Seq, AttemptNo), u32>>,
 }
 
 impl Hub {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self { limits, ..Self::default() }
+    }
+
     /// An attempt begins, or is found again. A new token of the same attempt takes the old one's place.
     pub(crate) fn enter(&self, key: AttemptKey, end_requested: bool, paused: bool) {
         let wishes = Arc::new(Wishes {
@@ -110,6 +121,8 @@ impl Hub {
             keep_logs: AtomicBool::new(false),
             is_listened_to: AtomicBool::new(false),
             found: AtomicBool::new(false),
+            heartbeat: Mutex::new(Heartbeat::new(heartbeat::now_ms(), &self.limits)),
+            silent_ms: AtomicU64::new(0),
             changed: Notify::new(),
         });
         self.with(|attempts| attempts.insert((key.seq, key.attempt), wishes));
@@ -252,7 +265,7 @@ impl Jobs {
         }
     }
 
-    fn is_stopped(&self) -> bool {
+    pub(crate) fn is_stopped(&self) -> bool {
         self.queue.lock().is_ok_and(|queue| queue.1)
     }
 

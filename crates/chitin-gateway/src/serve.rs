@@ -176,7 +176,7 @@ impl Life {
         let readers =
             Readers::new(database, store_options.clone(), limits.readers, Arc::clone(engine.status()));
         let spool = Spool::new(data.join(names::SPOOL));
-        let hub = Arc::new(Hub::default());
+        let hub = Arc::new(Hub::new(limits.clone()));
         let jobs = Arc::new(Jobs::default());
         let waiters = Arc::new(Waiters::default());
         let events = Arc::new(Events::default());
@@ -431,6 +431,11 @@ fn upkeep(context: &Arc<Context>) {
 }
 
 fn sweep_folders(context: &Context) -> Result<(), String> {
+    let place = leftover::Place {
+        spool: &context.spool,
+        boot_id: context.clock.boot_id(),
+        is_stopping: &|| context.jobs.is_stopped(),
+    };
     let folders = context.spool.folders().map_err(|error| error.to_string())?;
     for (id, attempt) in folders {
         if context.spool.is_held(id) {
@@ -443,7 +448,7 @@ fn sweep_folders(context: &Context) -> Result<(), String> {
             // Of this attempt alone: another one of the same task may run.
             SpoolVerdict::EndedRemove | SpoolVerdict::Unknown => false,
         };
-        if leftover::has_left(context, id, attempt) {
+        if leftover::has_left(&place, id, attempt) {
             context.janitor.remove(Removal::Attempt { id, attempt, keep_logs });
         }
     }

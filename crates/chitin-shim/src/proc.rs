@@ -24,6 +24,11 @@ impl Stat {
         matches!(self.state, b'Z' | b'X')
     }
 
+    /// In a sleep of which no signal wakes it, while a disk is waited for as a rule.
+    pub(crate) fn waits_in_kernel(self) -> bool {
+        self.state == b'D'
+    }
+
     /// Stopped by a signal, or at an end of its own.
     pub(crate) fn stands_still(self) -> bool {
         self.is_zombie() || matches!(self.state, b'T' | b't')
@@ -168,6 +173,16 @@ pub(crate) fn belongs_to(pid: u32, task: &str, attempt: u32) -> bool {
 pub(crate) fn of_attempt(task: &str, attempt: u32) -> Vec<u32> {
     let own = std::process::id();
     numbers("/proc").filter(|pid| *pid != own && belongs_to(*pid, task, attempt)).collect()
+}
+
+/// Whether a process has exactly these arguments, each with its end.
+pub(crate) fn has_arguments(pid: u32, arguments: &[u8]) -> bool {
+    read_bounded(Path::new(&format!("/proc/{pid}/cmdline"))).is_some_and(|found| found == arguments)
+}
+
+/// Every process of the machine that has them.
+pub(crate) fn with_arguments(arguments: &[u8]) -> Vec<u32> {
+    numbers("/proc").filter(|pid| has_arguments(*pid, arguments)).collect()
 }
 
 /// Sends signals to a process if, once it is held by a pidfd, it still is who was meant; whether it was sent.

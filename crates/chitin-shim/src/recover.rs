@@ -5,11 +5,17 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use chitin_proto::shim::{Claim, EXIT_RECORD_BYTES, ExitReport, PROTOCOL_VERSION, decode_exit_record, names};
+use chitin_proto::shim::{
+    Claim, ClaimedBy, EXIT_RECORD_BYTES, ExitReport, PROTOCOL_VERSION, decode_exit_record, names,
+};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
+use rustix::process::Signal;
 
+use crate::proc;
 use crate::spool::Spool;
 
 /// What was found of an attempt.
@@ -168,13 +174,84 @@ pub fn void(spool_dir: &Path, token: &str, boot_id: &str) -> io::Result<Voided> 
     }
 }
 
-/// Connects to an attempt's shim, however deep its folder lies. Say [`chitin_proto::shim::ToShim::Attach`] first. The
-/// socket is blocking.
+/// Connects to an attempt's shim, however deep its folder lies, and waits for nothing: one that hangs takes nobody from its
+/// backlog. Say [`chitin_proto::shim::ToShim::Attach`] first. The socket is blocking.
 ///
 /// # Errors
-/// `NotFound` or `ConnectionRefused`: the shim has ended, or has not come to listen yet: [`probe`] again.
+/// `NotFound` or `ConnectionRefused`: the shim has ended, or has not come to listen yet: [`probe`] again. `WouldBlock`: too many
+/// wait for it already.
 pub fn connect(spool_dir: &Path) -> io::Result<UnixStream> {
-    UnixStream::connect(Spool::open(spool_dir)?.at(names::SOCKET))
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    let folder = Spool::open(spool_dir)?;
+    rustix::net::connect(&socket, &SocketAddrUnix::new(folder.at(names::SOCKET))?)?;
+    let stream = UnixStream::from(socket);
+    stream.set_nonblocking(false)?;
+    Ok(stream)
+}
+
+/// Whether a hung shim that waits in the kernel, for a disk as a rule, is killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InKernel {
+    /// Not yet: the signal would find it when the disk is back, and it well again.
+    Spare,
+    /// It is: nobody wants the attempt to go on.
+    Kill,
+}
+
+/// What became of the wish to kill a hung shim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Killed {
+    /// It was sent SIGKILL: its lock is free as soon as it has died. [`probe`] then.
+    Signalled,
+    /// It waits in the kernel, and was spared.
+    Spared,
+    /// There is no such shim: it is dead, or has not claimed the attempt. [`probe`] says which.
+    Nobody,
+}
+
+/// Kills the shim that holds the claim of `token` and does not answer. Its lock says that it lives; the pid in the claim serves to
+/// find it, held by a pidfd while its start time is compared, and counts for nothing in another boot.
+///
+/// # Errors
+/// The claim exists and cannot be read.
+pub fn kill(spool_dir: &Path, token: &str, current_boot_id: &str, in_kernel: InKernel) -> io::Result<Killed> {
+    let Some((file, Some(claim))) = open_claim(spool_dir, token)? else { return Ok(Killed::Nobody) };
+    let lives = || matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
+    let Some(ClaimedBy { pid, start_ticks, .. }) = claim.shim else { return Ok(Killed::Nobody) };
+    if claim.boot_id != current_boot_id || !lives() {
+        return Ok(Killed::Nobody);
+    }
+    let mut is_spared = false;
+    let is_it = || {
+        let found = proc::stat(pid).filter(|found| found.start_ticks == start_ticks && !found.is_zombie());
+        is_spared = found.is_some_and(|found| found.waits_in_kernel()) && in_kernel == InKernel::Spare;
+        found.is_some() && !is_spared && lives()
+    };
+    let was_sent = proc::signal_if(pid, &[Signal::KILL], is_it);
+    Ok(if was_sent {
+        Killed::Signalled
+    } else if is_spared {
+        Killed::Spared
+    } else {
+        Killed::Nobody
+    })
+}
+
+/// Kills what hangs in this folder and has not claimed the attempt, which was voided: it would never start anything. A shim names
+/// its folder as its argument; one that rested there has another claim.
+///
+/// # Errors
+/// The folder or a claim exists and cannot be read.
+pub fn kill_unclaimed(spool_dir: &Path, current_boot_id: &str) -> io::Result<()> {
+    if let Some(claim) = living(spool_dir)? {
+        kill(spool_dir, &claim.token, current_boot_id, InKernel::Kill)?;
+    }
+    let arguments = [b"chitin-shim\0", spool_dir.as_os_str().as_bytes(), b"\0"].concat();
+    for pid in proc::with_arguments(&arguments) {
+        proc::signal_if(pid, &[Signal::KILL], || proc::has_arguments(pid, &arguments));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

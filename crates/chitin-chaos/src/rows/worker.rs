@@ -12,7 +12,7 @@ use crate::processes::{self, Process};
 use crate::run::Session;
 
 pub(super) const KILL_SHIM: Row =
-    Row { name: "4", fault: "kill -9 of a shim", needs: &[], few: 3, session: kill_shim };
+    Row { name: "4", fault: "kill -9, or stop, of a shim", needs: &[], few: 4, session: kill_shim };
 
 pub(super) const KILL_WORKER: Row = Row {
     name: "5",
@@ -36,11 +36,13 @@ const FIRST_HANGS: &str =
     "if [ $CHITIN_ATTEMPT = 1 ]; then sleep 1000 & sleep 1000; fi; echo \"result of $0\"";
 
 fn kill_shim(session: &mut Session<'_>) -> Held<u32> {
-    let mut gateway = session.gateway("")?;
+    let mut gateway = session.gateway("heartbeat_s = 3\n")?;
     let mut ledger = Ledger::default();
     let trials = session.at_most.min(10);
     for trial in 1..=trials {
         let key = format!("task-{trial}");
+        // One that is stopped is missed after a while, and then killed by its gateway.
+        let signal = if session.chance.one_in(2) { Signal::KILL } else { Signal::STOP };
         // While its command runs; or at any instant, from before its claim to its report.
         let has_begun = session.chance.one_in(2);
         let script = if has_begun { FIRST_HANGS } else { SAY };
@@ -53,12 +55,15 @@ fn kill_shim(session: &mut Session<'_>) -> Held<u32> {
             std::thread::sleep(std::time::Duration::from_micros(session.chance.between(0, 10_000)));
         }
         if let Some(shim) = shim {
-            shim.kill();
+            shim.signal(signal);
         }
         let killed = now();
+        let task = gateway.ended(&id)?;
         if has_begun {
-            let task = gateway.ended(&id)?;
-            holds!(task.outcomes() == ["worker_lost", "succeeded"], "a task whose shim was killed: {task:?}");
+            holds!(
+                task.outcomes() == ["worker_lost", "succeeded"],
+                "a task whose shim got {signal:?}: {task:?}"
+            );
         }
         check::accepts_again(&gateway, &mut ledger, &format!("after-{trial}"), killed, session.outage_bound)?;
     }

@@ -6,17 +6,18 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use chitin_core::{AttemptKey, Input};
+use chitin_core::{AttemptKey, Beat, Input};
 use chitin_failpoints::{failpoint, planted};
 use chitin_proto::shim::{
     ExitReport, FromShim, MAX_FRAME_BYTES, PAUSE_SINCE, PROTOCOL_VERSION, ToShim, decode_frame, encode_frame,
 };
+use chitin_shim::recover::Killed;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::part::{self, Parting};
-use super::{Context, Job, Wishes, collect, shortage};
+use super::{Context, Job, Wishes, collect, heartbeat, shortage};
 use crate::tasks::TaskKind;
 
 /// Between the end of a conversation with a shim that was found again and the next look at it.
@@ -75,13 +76,19 @@ fn converse(context: &Arc<Context>, key: AttemptKey, socket: StdUnixStream, atta
     });
 }
 
-async fn conversation(context: &Arc<Context>, wishes: &Wishes, socket: StdUnixStream, attach: bool) -> Over {
+async fn conversation(
+    context: &Arc<Context>,
+    wishes: &Arc<Wishes>,
+    socket: StdUnixStream,
+    attach: bool,
+) -> Over {
     let Ok(socket) = socket.set_nonblocking(true).and_then(|()| UnixStream::from_std(socket)) else {
         return Over::Gone;
     };
     let (read, mut write) = socket.into_split();
     let mut read = BufReader::with_capacity(1_024, read);
-    if attach && !send(&mut write, &ToShim::Attach { v: PROTOCOL_VERSION, epoch: context.epoch }).await {
+    let who_speaks = ToShim::Attach { v: PROTOCOL_VERSION, epoch: context.epoch };
+    if attach && !send(&mut write, &who_speaks).await {
         return Over::Gone;
     }
     let mut line = Vec::new();
@@ -106,12 +113,29 @@ async fn conversation(context: &Arc<Context>, wishes: &Wishes, socket: StdUnixSt
         if !end_sent && !pausing.tell(wishes, &mut write).await {
             return Over::Gone;
         }
+        match wishes.beat() {
+            Beat::Wait => {}
+            Beat::Ask => {
+                if !send(&mut write, &who_speaks).await {
+                    return Over::Gone;
+                }
+            }
+            // Killed, it closes its end.
+            Beat::GiveUp => {
+                if heartbeat::give_up_aside(context, wishes).await == Killed::Nobody {
+                    return Over::Gone;
+                }
+            }
+        }
         tokio::select! {
-            frame = next_frame(&mut read, &mut line) => match frame {
+            // What was said is heard before it is missed: this gateway may have stood still.
+            biased;
+            frame = next_frame(&mut read, &mut line) => match frame.inspect(|_| wishes.heard()) {
                 Some(FromShim::Started { v, shim_pid, pid, .. }) => {
                     pausing.version = Some(v);
-                    wishes.shim_pid.store(shim_pid, Ordering::SeqCst);
-                    tracing::debug!(task.id = %wishes.key.id, attempt = wishes.key.attempt.0, shim_pid, pid, "an attempt runs");
+                    if wishes.shim_pid.swap(shim_pid, Ordering::SeqCst) != shim_pid {
+                        tracing::debug!(task.id = %wishes.key.id, attempt = wishes.key.attempt.0, shim_pid, pid, "an attempt runs");
+                    }
                 }
                 Some(FromShim::Void { .. }) => return Over::Void,
                 // Nobody asked it to.
@@ -132,6 +156,7 @@ async fn conversation(context: &Arc<Context>, wishes: &Wishes, socket: StdUnixSt
                 // Again, if it forked in the meantime.
                 strike_at = Some(tokio::time::Instant::now() + EVICTION_GRACE);
             }
+            () = tokio::time::sleep(wishes.until_beat()) => {}
         }
     }
 }

@@ -13,11 +13,11 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::attempt::{next_frame, send};
-use super::{Context, Wishes};
+use super::{Context, Wishes, heartbeat};
 use crate::spool::{FIRST, Removal};
 
 /// A shim that was told that its end is committed goes at once; it is waited for so long, so that a gateway that stops
-/// knows that nothing of it is left.
+/// knows that nothing of it is left, and then killed.
 const LAST_BREATH: Duration = Duration::from_secs(2);
 
 /// So long a shim waits for another order. Where attempts follow each other, one comes within a few milliseconds; longer
@@ -35,7 +35,7 @@ pub(super) enum Parting {
 
 /// Tells a shim that its end is committed. `line` is what was read of its next frame; `may_rest`: this gateway started it.
 pub(super) async fn tell(
-    context: &Context,
+    context: &Arc<Context>,
     wishes: &Wishes,
     (mut read, mut write): (BufReader<OwnedReadHalf>, OwnedWriteHalf),
     line: Vec<u8>,
@@ -47,6 +47,9 @@ pub(super) async fn tell(
     // A shim that does not hear it writes its record and goes; nobody needs that any more.
     _ = send(&mut write, if asked { &ToShim::Rest } else { &ToShim::Settled }).await;
     let rests = tokio::time::timeout(LAST_BREATH, rests(&mut read, line)).await;
+    if rests.is_err() {
+        heartbeat::dismiss(context, wishes.key).await;
+    }
     if asked
         && rests.is_ok_and(|rests| rests)
         && let Some(shim) = resting(read, write)
@@ -88,7 +91,11 @@ pub(super) async fn clear(context: &Arc<Context>, wishes: &Wishes, parting: Part
     if attempt == FIRST {
         match context.spool.let_go(id) {
             None if parting == Parting::Rests => return,
-            Some(Some(shim)) => leaves(shim).await,
+            Some(Some(shim)) => {
+                if !leaves(shim).await {
+                    heartbeat::dismiss(context, wishes.key).await;
+                }
+            }
             Some(None) | None => {}
         }
     }
@@ -96,12 +103,13 @@ pub(super) async fn clear(context: &Arc<Context>, wishes: &Wishes, parting: Part
     context.janitor.remove(Removal::Attempt { id, attempt, keep_logs });
 }
 
-/// Tells a shim that rests to leave, and waits until it has.
-async fn leaves(shim: Resting) {
+/// Tells a shim that rests to leave, and waits until it has. False: it has not.
+async fn leaves(shim: Resting) -> bool {
     let socket = shim.leave();
     if socket.set_nonblocking(true).is_ok()
         && let Ok(mut socket) = UnixStream::from_std(socket)
     {
-        _ = tokio::time::timeout(LAST_BREATH, socket.read_u8()).await;
+        return tokio::time::timeout(LAST_BREATH, socket.read_u8()).await.is_ok();
     }
+    false
 }

@@ -3,7 +3,7 @@
 //! | found | means | done |
 //! |---|---|---|
 //! | no claim, same boot | never started | a void claim is linked; the same attempt starts under a new token |
-//! | lock held | the shim lives | attach to its socket; wait for its word |
+//! | lock held | the shim lives | attach to its socket; wait for its word. One that is hung is killed (`heartbeat`) |
 //! | lock free, record | it ended while nobody listened | settled by the record |
 //! | lock free, no record | the shim was killed | its tree is ended, then `worker_lost` |
 //! | another boot, record | it ended before the machine did | settled by the record |
@@ -13,12 +13,12 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use chitin_core::{AttemptEnd, AttemptKey, Input, Outcome, Produced};
+use chitin_core::{AttemptEnd, AttemptKey, Beat, Input, Outcome, Produced};
 use chitin_failpoints::{failpoint, planted};
 use chitin_proto::shim::{Claim, ExitReport, ResourceLimits};
 use chitin_shim::recover::{Found, Voided, connect, probe, void};
 
-use super::{Context, attempt, salvage};
+use super::{Context, Wishes, attempt, heartbeat, salvage};
 use crate::clock;
 use crate::engine::chain;
 use crate::tasks::TaskKind;
@@ -37,10 +37,8 @@ pub(super) fn recover(context: &Arc<Context>, key: AttemptKey, same_boot: bool) 
     failpoint!("recover.before");
     let began = clock::steady();
     while clock::steady().saturating_sub(began) < LOOK_FOR {
-        if context.hub.get(key).is_none() || context.jobs.is_stopped() {
-            return;
-        }
-        match look(context, key, same_boot) {
+        let Some(wishes) = context.hub.get(key).filter(|_| !context.jobs.is_stopped()) else { return };
+        match look(context, &wishes, same_boot) {
             Ok(true) => return,
             Ok(false) => {}
             Err(error) => {
@@ -53,7 +51,8 @@ pub(super) fn recover(context: &Arc<Context>, key: AttemptKey, same_boot: bool) 
 }
 
 /// True when the attempt is in good hands.
-fn look(context: &Arc<Context>, key: AttemptKey, same_boot: bool) -> std::io::Result<bool> {
+fn look(context: &Arc<Context>, wishes: &Wishes, same_boot: bool) -> std::io::Result<bool> {
+    let key = wishes.key;
     let folder = context.spool.make(key.id, key.attempt)?;
     let token = key.token.to_string();
     match probe(&folder, &token, context.clock.boot_id())? {
@@ -62,6 +61,7 @@ fn look(context: &Arc<Context>, key: AttemptKey, same_boot: bool) -> std::io::Re
         Found::NoClaim => match void(&folder, &token, context.clock.boot_id())? {
             Voided::Voided => {
                 failpoint!("recover.voided");
+                heartbeat::give_up_unclaimed(context, wishes);
                 voided(context, key);
             }
             Voided::LostToClaim => return Ok(false),
@@ -70,7 +70,12 @@ fn look(context: &Arc<Context>, key: AttemptKey, same_boot: bool) -> std::io::Re
         Found::Alive if planted!("no-reattach") => voided(context, key),
         Found::Alive => match connect(&folder) {
             Ok(socket) => attempt::attach(context, key, socket),
-            Err(_) => return Ok(false),
+            Err(_) => {
+                if wishes.beat() == Beat::GiveUp {
+                    heartbeat::give_up(context, wishes);
+                }
+                return Ok(false);
+            }
         },
         Found::Dead { record: Some(report), .. } | Found::OtherBoot { record: Some(report), .. } => {
             recorded(context, key, report);
@@ -81,8 +86,8 @@ fn look(context: &Arc<Context>, key: AttemptKey, same_boot: bool) -> std::io::Re
             }
             failpoint!("recover.tree.ended");
             let (produced, bytes) = salvage::salvage(&folder, &context.limits)?;
-            let why = "its shim was killed; what it had started was ended";
-            let end = AttemptEnd::unreported(Outcome::WorkerLost, clock::wall_ms(), why);
+            let (outcome, why) = wishes.end_of_killed();
+            let end = AttemptEnd::unreported(outcome, clock::wall_ms(), why);
             report(context, bytes, Input::ShimReport { attempt: key, end, produced });
         }
         Found::OtherBoot { record: None, .. } => host_lost(context, key),

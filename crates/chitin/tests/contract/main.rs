@@ -13,6 +13,7 @@ mod access;
 mod commands;
 mod ends;
 mod events;
+mod hung;
 mod life;
 mod logs;
 mod many;
