@@ -178,10 +178,16 @@ impl Spool {
         }
     }
 
-    /// A shim that leaves by itself takes its socket along: of a task that was set aside unread, one may still be there.
     fn may_still_run(&self, id: TaskId) -> bool {
+        !self.with_sockets(id).is_empty()
+    }
+
+    /// The attempts of a task whose shims may still be there: one that leaves by itself takes its socket along, one of a task
+    /// that was set aside unread may not have.
+    pub(crate) fn with_sockets(&self, id: TaskId) -> Vec<AttemptNo> {
         let attempts = fs::read_dir(self.task(id)).into_iter().flatten().filter_map(Result::ok);
-        attempts.map(|entry| entry.path().join(names::SOCKET)).any(|socket| socket.exists())
+        let with_socket = attempts.filter(|entry| entry.path().join(names::SOCKET).exists());
+        with_socket.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).map(AttemptNo).collect()
     }
 
     fn remove_attempt(&self, id: TaskId, attempt: AttemptNo, keep_logs: bool) -> io::Result<()> {

@@ -316,6 +316,32 @@ fn a_row_that_kills_recovery_is_set_aside_and_the_rest_goes_on() {
 }
 
 #[test]
+fn a_task_that_was_set_aside_runs_again_only_once_nothing_runs_of_it_any_more() {
+    let mut gateway = Gateway::start();
+    let script = "if [ $CHITIN_ATTEMPT = 1 ]; then echo $$ > first; while :; do sleep 0.02; done; fi; \
+        if kill -0 $(cat first) 2> /dev/null; then echo beside it; else echo alone; fi";
+    let id = gateway.submit(&["sh", "-c", script]);
+    until("it runs", || gateway.path("first").exists().then_some(()));
+    gateway.down(&[]);
+    let mut spoil = program("python3");
+    spoil.args(["-c", SPOIL]).arg(gateway.data.join("chitin.db")).arg(&id);
+    finish(spoil, None).with(0);
+
+    gateway.up();
+    until("it is set aside", || common::log(&gateway.data).contains("safe mode is over").then_some(()));
+    assert_eq!(gateway.task(&id)["reason"], "poison");
+    until("it may run again", || {
+        let answer = gateway.post(&format!("/v1/tasks/{id}/retry"), &Value::Null);
+        if answer.status == 409 {
+            assert_eq!(answer.problem().code, "conflict");
+        }
+        (answer.status == 200).then_some(())
+    });
+    assert_eq!(gateway.ended(&id)["state"], "succeeded");
+    assert_eq!(gateway.cli(&["result", &id]).with(0).out(), "alone\n");
+}
+
+#[test]
 fn a_drain_that_loses_its_gateway_goes_on_with_the_next_one() {
     let mut gateway = Gateway::start_with("running_tasks = 1");
     let runs = gateway.submit(&["sh", "-c", "while [ ! -e go ]; do sleep 0.02; done; exit 3"]);

@@ -1,12 +1,18 @@
 //! What a person asks of one task: cancel, pause, resume, retry, delete. Repeating any of them is harmless.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{Response, StatusCode};
 use chitin_core::{Answer, CommandId, Input, TaskId};
+use chitin_proto::http::Code;
+use chitin_store::SpoolVerdict;
 
 use super::problem::{Answered, Oops, conflict};
 use super::{Shared, lookup, tasks};
+use crate::runner::leftover;
+use crate::spool::FIRST;
 
 pub(crate) async fn cancel(State(face): State<Shared>, Path(id): Path<String>) -> Answered {
     act(&face, &id, "cancelled", |to, id| Input::Cancel { to, id }).await
@@ -21,6 +27,11 @@ pub(crate) async fn resume(State(face): State<Shared>, Path(id): Path<String>) -
 }
 
 pub(crate) async fn retry(State(face): State<Shared>, Path(id): Path<String>) -> Answered {
+    let task = lookup::resolve(&face, &id).await?;
+    if !nothing_runs(&face, task).await? {
+        let why = "an attempt of the task that was set aside still runs, and is being ended; try again";
+        return Err(Oops::new(Code::Conflict, why));
+    }
     act(&face, &id, "run again", |to, id| Input::Retry { to, id }).await
 }
 
@@ -34,6 +45,37 @@ pub(crate) async fn delete(State(face): State<Shared>, Path(id): Path<String>) -
             Ok(response)
         }
     }
+}
+
+/// Whether nothing runs of the attempts of a task that have ended. What was set aside unread may: it is ended first, since no
+/// attempt ever runs beside another one of its task. Once that is so, it stays so.
+async fn nothing_runs(face: &Shared, id: TaskId) -> Result<bool, Oops> {
+    let shared = Arc::clone(face);
+    let left = lookup::read(face, move |reader| {
+        let mut left = shared.spool.with_sockets(id);
+        left.retain(|attempt| *attempt != FIRST || !shared.spool.is_held(id));
+        let mut ended = Vec::new();
+        for attempt in left {
+            if reader.spool_verdict(id, attempt)? != SpoolVerdict::Running {
+                ended.push(attempt);
+            }
+        }
+        Ok(ended)
+    });
+    let left = left.await?;
+    if left.is_empty() {
+        return Ok(true);
+    }
+    let shared = Arc::clone(face);
+    let end = move || {
+        let place = leftover::Place {
+            spool: &shared.spool,
+            boot_id: shared.clock.boot_id(),
+            is_stopping: &|| shared.tasks.are_stopping(),
+        };
+        left.into_iter().all(|attempt| leftover::has_left(&place, id, attempt))
+    };
+    face.tasks.blocking(end).await.ok_or_else(|| Oops::internal("ending a leftover panicked"))
 }
 
 /// Does it, and answers with the task as it is then.
