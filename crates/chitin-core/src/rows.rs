@@ -3,8 +3,8 @@
 use crate::io::KeptLogs;
 use crate::valid::Priority;
 use crate::{
-    AttemptNo, BootNo, Deadline, Due, Epoch, Outcome, PrincipalId, QueueId, RetryPolicy, Seq, TaskId,
-    TaskState, Token,
+    Answer, AttemptNo, BootNo, Deadline, Due, Epoch, Outcome, PrincipalId, QueueId, Refusal, RetryPolicy,
+    Seq, TaskId, TaskState, Token,
 };
 
 /// How a task is run; fixed when it is accepted.
@@ -222,4 +222,20 @@ pub struct PriorSubmission {
     pub body_sha256: [u8; 32],
     /// The last known state of its only task, if it has ended (it may be deleted by now).
     pub ended_state: Option<TaskState>,
+}
+
+impl PriorSubmission {
+    /// What a submission with the same key is answered: for the same body the same ids, with the state that their first has now.
+    /// `first`: the task at [`Self::first_seq`], if there is one.
+    #[must_use]
+    pub fn answer(&self, body_sha256: &[u8; 32], first: Option<(TaskId, TaskState)>) -> Answer {
+        if self.body_sha256 != *body_sha256 {
+            return Answer::Refused(Refusal::KeyMismatch);
+        }
+        let state = match first {
+            Some((id, state)) if Some(&id) == self.ids.first() => state,
+            _ => self.ended_state.unwrap_or(TaskState::Expired),
+        };
+        Answer::Replayed { ids: self.ids.clone(), state }
+    }
 }

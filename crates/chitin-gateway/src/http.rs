@@ -21,6 +21,7 @@ mod places;
 mod problem;
 mod queues;
 mod refusals;
+mod repeated;
 mod reserve;
 mod result;
 mod serve;
@@ -109,6 +110,8 @@ pub(crate) struct Budgets {
     pub(crate) answer_kib: Budget,
     /// The one backup at a time: each holds the write-ahead log up.
     pub(crate) backups: Arc<Semaphore>,
+    /// Looks for what a submission that is refused was answered before.
+    repeats: Arc<Semaphore>,
 }
 
 /// Each byte of a body is held about twice, as it came and as what was made of it: two fifths of the memory.
@@ -131,6 +134,7 @@ impl Budgets {
             small_body_kib: Budget::new(body_kib / 10, clients),
             answer_kib: Budget::new(answer_kib, clients),
             backups: Arc::new(Semaphore::new(1)),
+            repeats: Arc::new(Semaphore::new(repeated::AT_ONCE)),
         }
     }
 }

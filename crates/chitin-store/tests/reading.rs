@@ -11,8 +11,8 @@ mod rows;
 use std::path::PathBuf;
 
 use chitin_core::{
-    AttemptNo, KeptLogs, Limits, NewTask, Outcome, Payload, QueueId, QueueRow, Seq, TaskId, TaskRow,
-    TaskState, Tx,
+    Answer, AttemptNo, KeptLogs, Limits, NewTask, Outcome, Payload, PrincipalId, QueueId, QueueRow, Refusal,
+    Seq, SubmissionKey, TaskId, TaskRow, TaskState, Tx,
 };
 use chitin_store::{
     Commit, Filter, Reader, Resolved, ResultMeta, SpoolVerdict, StateFilter, StoreOptions, WriteTx, Writer,
@@ -355,4 +355,37 @@ fn a_reader_sees_what_is_committed_and_nothing_else() {
     assert_eq!(reader.task_by_id(id(1)).unwrap(), None);
     assert!(matches!(tx.commit(), Commit::Ok));
     assert!(reader.task_by_id(id(1)).unwrap().is_some());
+}
+
+#[test]
+fn a_submission_is_found_in_its_own_scope_and_answered_as_it_stands_now() {
+    let mut store = store();
+    store.change(|tx| {
+        tx.insert_principal(PRINCIPAL, "user 1000").unwrap();
+        tx.insert_principal(PrincipalId(4), "user 1001").unwrap();
+        (1..=2).for_each(|seq| insert(tx, &queued(seq)));
+        tx.insert_submission(&submission(1, 2, "k")).unwrap();
+        tx.insert_submission(&submission(3, 1, "deleted")).unwrap();
+        tx.submission_ended(Seq(3), Some((TaskState::Cancelled, 5))).unwrap();
+    });
+    let key = |key: &str, route: &str| SubmissionKey {
+        route: route.to_owned(),
+        key: key.to_owned(),
+        body_sha256: [7; 32],
+    };
+    let find = |principal, key| store.reader.submission(principal, &key).unwrap();
+    let (prior, first) = find("user 1000", key("k", "POST /v1/tasks")).unwrap();
+    assert_eq!((prior.ids.as_slice(), first), (&[id(1), id(2)][..], Some((id(1), TaskState::Queued))));
+    let known = Answer::Replayed { ids: vec![id(1), id(2)], state: TaskState::Queued };
+    assert_eq!(prior.answer(&[7; 32], first), known);
+    assert_eq!(prior.answer(&[8; 32], first), Answer::Refused(Refusal::KeyMismatch));
+
+    let (prior, first) = find("user 1000", key("deleted", "POST /v1/tasks")).unwrap();
+    let known = Answer::Replayed { ids: vec![id(3)], state: TaskState::Cancelled };
+    assert_eq!((first, prior.answer(&[7; 32], first)), (None, known));
+
+    assert_eq!(find("user 1001", key("k", "POST /v1/tasks")), None);
+    assert_eq!(find("user 1000", key("k", "POST /v1/tasks/bulk")), None);
+    assert_eq!(find("user 1000", key("K", "POST /v1/tasks")), None);
+    assert_eq!(find("nobody", key("k", "POST /v1/tasks")), None);
 }

@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 use crate::hot::OpenTask;
 use crate::valid::{QueueName, TaskSpec};
 use crate::{
-    Answer, AttemptNo, Core, Deadline, NewTask, Now, PrincipalId, PriorSubmission, QueueId, QueueRow,
-    Refusal, ScheduledReason, Seq, Submission, SubmissionRow, TaskId, TaskRow, TaskState, Tx,
+    Answer, AttemptNo, Core, Deadline, NewTask, Now, PrincipalId, QueueId, QueueRow, Refusal,
+    ScheduledReason, Seq, Submission, SubmissionRow, TaskId, TaskRow, TaskState, Tx,
 };
 
 impl Core {
@@ -40,11 +40,8 @@ impl Core {
         if let (Some(principal), Some(key)) = (known, &submission.key)
             && let Some(prior) = tx.find_submission(principal, &key.route, &key.key)?
         {
-            return if prior.body_sha256 == key.body_sha256 {
-                replay(&prior, tx)
-            } else {
-                Ok(Answer::Refused(Refusal::KeyMismatch))
-            };
+            let first = tx.load_task(prior.first_seq)?.map(|row| (row.id, row.state));
+            return Ok(prior.answer(&key.body_sha256, first));
         }
         let bounds = self
             .admit(submission.tasks.len(), submission.payload_bytes())
@@ -176,15 +173,6 @@ impl Core {
         self.names.change().queues.push(row);
         Ok(id)
     }
-}
-
-/// The same answer as the first time, with the state the task has now.
-fn replay<T: Tx>(prior: &PriorSubmission, tx: &mut T) -> Result<Answer, T::Error> {
-    let state = match tx.load_task(prior.first_seq)? {
-        Some(row) if Some(&row.id) == prior.ids.first() => row.state,
-        _ => prior.ended_state.unwrap_or(TaskState::Expired),
-    };
-    Ok(Answer::Replayed { ids: prior.ids.clone(), state })
 }
 
 /// The place before the first task.

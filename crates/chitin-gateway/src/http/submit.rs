@@ -1,6 +1,7 @@
 //! `POST /v1/tasks` and `POST /v1/tasks/bulk`: submit. The answer leaves when the task is on disk, or says that it is
 //! not (R1.1).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
@@ -18,7 +19,7 @@ use super::budget::Share;
 use super::guard::Caller;
 use super::problem::{Answered, Oops};
 use super::refusals::Bound;
-use super::{Shared, accept, body};
+use super::{Shared, accept, body, repeated};
 use crate::{chance, clock};
 
 /// The body of a bulk submission.
@@ -85,50 +86,62 @@ async fn submit(
     key: Option<SubmissionKey>,
     budget: Option<Share>,
 ) -> Result<(Vec<TaskId>, TaskState, bool), Oops> {
+    let patience_ms = face.limits.submit_timeout_ms;
+    let patience = Duration::from_millis(patience_ms);
+    let until = tokio::time::Instant::now() + patience;
+    if let Some(refusal) = shedding(face) {
+        return accepted(repeated::or_else(face, &caller, key.as_ref(), until, refusal).await?);
+    }
+    failpoint!("submit.parsed");
+    let deadline_boottime_ms =
+        clock::boottime_ms().saturating_add(i64::try_from(patience_ms).unwrap_or(i64::MAX));
+    let bytes = tasks.iter().map(|(_, spec)| spec.payload.bytes()).sum();
+    let ids = planted!("ack-before-commit").then(|| tasks.iter().map(|(id, _)| *id).collect());
+    let (principal, sent_key) = (Arc::clone(&caller.0), key.clone());
+    let answer = face.engine.send(bytes, budget, |to| {
+        Input::Submit(Submission { to, principal, tasks, key: sent_key, deadline_boottime_ms })
+    })?;
+    if let Some(ids) = ids {
+        return Ok((ids, TaskState::Queued, true));
+    }
+    match tokio::time::timeout_at(until, answer).await {
+        Ok(Ok(answer)) => accepted(answer),
+        Ok(Err(trouble)) if repeated::may_be_known(trouble) => {
+            accepted(repeated::or_else(face, &caller, key.as_ref(), until, trouble.into()).await?)
+        }
+        Ok(Err(trouble)) => Err(trouble.into()),
+        Err(_) => Err(Oops::refused(
+            Bound::Late,
+            "the disk did not answer in time; try again with the same Idempotency-Key: a task that got through is found, not run twice",
+        )),
+    }
+}
+
+/// Why new work is refused without asking the writer.
+fn shedding(face: &Shared) -> Option<Oops> {
     if let Some(refusal) = face.pressure.refusal() {
-        return Err(refusal);
+        return Some(refusal);
     }
     if face.engine.status().damaged().is_some() {
-        return Err(Oops::refused(
+        return Some(Oops::refused(
             Bound::Store,
             "the database is damaged, and no new work is taken until a backup is restored; see chitin status",
         ));
     }
     if let (bytes, true) = face.engine.status().log() {
-        return Err(Oops::refused(
+        return Some(Oops::refused(
             Bound::Log,
             format!(
                 "the write-ahead log has {bytes} bytes, more than its cap; try again when it was worked off"
             ),
         ));
     }
-    if face.memory.is_shedding() {
-        return Err(Oops::refused(
-            Bound::Memory,
-            "the gateway's memory is nearly full; nothing was stored; try again",
-        ));
-    }
-    failpoint!("submit.parsed");
-    let patience_ms = face.limits.submit_timeout_ms;
-    let deadline_boottime_ms =
-        clock::boottime_ms().saturating_add(i64::try_from(patience_ms).unwrap_or(i64::MAX));
-    let bytes = tasks.iter().map(|(_, spec)| spec.payload.bytes()).sum();
-    let ids = planted!("ack-before-commit").then(|| tasks.iter().map(|(id, _)| *id).collect());
-    let answer = face.engine.send(bytes, budget, |to| {
-        Input::Submit(Submission { to, principal: caller.0, tasks, key, deadline_boottime_ms })
-    })?;
-    if let Some(ids) = ids {
-        return Ok((ids, TaskState::Queued, true));
-    }
-    let answer = match tokio::time::timeout(Duration::from_millis(patience_ms), answer).await {
-        Ok(reply) => reply?,
-        Err(_) => {
-            return Err(Oops::refused(
-                Bound::Late,
-                "the disk did not answer in time; try again with the same Idempotency-Key: a task that got through is found, not run twice",
-            ));
-        }
-    };
+    face.memory.is_shedding().then(|| {
+        Oops::refused(Bound::Memory, "the gateway's memory is nearly full; nothing was stored; try again")
+    })
+}
+
+fn accepted(answer: Answer) -> Result<(Vec<TaskId>, TaskState, bool), Oops> {
     match answer {
         Answer::Accepted { ids, state } => Ok((ids, state, true)),
         Answer::Replayed { ids, state } => Ok((ids, state, false)),

@@ -7,6 +7,7 @@
 mod detail;
 mod events;
 mod ids;
+mod keys;
 mod list;
 mod parts;
 

@@ -10,7 +10,8 @@
  *                "short": a write writes half of what it should
  * FAULTS_REPORT  a file, outside of the folder: a byte is appended for each call, and "!" at the hit
  * FAULTS_ARM     instead of FAULTS_NTH and FAULTS_DO a file that says both, with a blank between, while processes run: calls of
- *                all processes count together, from the report's beginning; without the file none does
+ *                all processes count together, from the report's beginning; without the file none does. "hang" instead of an
+ *                errno: the call waits as long as the file is there
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -84,6 +85,11 @@ static int fate(void) {
         int from_there_on = armed_with[0] == '+';
         if (!nth || n < nth || (n > nth && !from_there_on)) return GO;
         if (n == nth) report("!");
+        if (!strcmp(armed_with + from_there_on, "hang")) {
+            while (armed(arm, armed_with)) usleep(1000);
+            errno = saved;
+            return GO;
+        }
         return atoi(armed_with + from_there_on);
     }
     long nth = nth_text ? atol(nth_text) : 0, n = atomic_fetch_add(&count, 1) + 1;
