@@ -9,10 +9,13 @@
 //! | disk low | submissions are refused: `storage-full`; what ended first goes before its time |
 //! | processors busy | it is told |
 //!
-//! Each is an event, with the figures that caused it.
+//! Each is an event, with the figures that caused it. A look comes at every interval, and at once where the kernel tells that
+//! somebody waits for memory.
 
 mod measure;
+mod trigger;
 
+use std::io::{self, PipeWriter};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -27,6 +30,7 @@ use crate::clock;
 use crate::http::{Bound, Face, Oops, time};
 use crate::runner::Context;
 use measure::{Measured, Meter};
+use trigger::{Alarm, Woken};
 
 /// Near a line readings come so much more often.
 const NEAR: u32 = 4;
@@ -82,39 +86,36 @@ impl Pressure {
 /// The thread, until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Watch {
-    stop: Arc<AtomicBool>,
+    bell: Option<PipeWriter>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Watch {
-    pub(crate) fn spawn(context: Arc<Context>, face: Arc<Face>, data_dir: PathBuf) -> std::io::Result<Self> {
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
+    pub(crate) fn spawn(context: Arc<Context>, face: Arc<Face>, data_dir: PathBuf) -> io::Result<Self> {
+        let (bell, ringer) = io::pipe()?;
+        let alarm = Alarm::new(bell, context.tier.memory_pressure());
         let meter = Meter::new(context, data_dir)?;
         let mut hands = Hands {
             monitor: Monitor::new(&face.limits),
             meter,
+            alarm,
             face,
             since_ms: clock::wall_ms(),
             state: "ok",
             refusing: None,
+            pressures: 0,
+            pressed_ms: None,
         };
-        let work = move || {
-            while !stopped.load(Ordering::Relaxed) {
-                let pause = hands.look();
-                thread::park_timeout(pause);
-            }
-        };
+        let work = move || while hands.turn() {};
         let thread = thread::Builder::new().name("chitin-monitor".to_owned()).spawn(work)?;
-        Ok(Self { stop, thread: Some(thread) })
+        Ok(Self { bell: Some(ringer), thread: Some(thread) })
     }
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
+        drop(self.bell.take());
         if let Some(thread) = self.thread.take() {
-            thread.thread().unpark();
             _ = thread.join();
         }
     }
@@ -123,14 +124,36 @@ impl Drop for Watch {
 struct Hands {
     monitor: Monitor,
     meter: Meter,
+    alarm: Alarm,
     face: Arc<Face>,
     state: &'static str,
     since_ms: i64,
     /// Why the store refused everything when it was looked at last.
     refusing: Option<String>,
+    /// How often the kernel told that memory is waited for, and when it did last.
+    pressures: u64,
+    pressed_ms: Option<i64>,
 }
 
 impl Hands {
+    /// One look, and the wait for the next. False: stop.
+    fn turn(&mut self) -> bool {
+        let pause = self.look();
+        let woken = self.alarm.wait(pause);
+        if woken == Woken::Pressure {
+            self.pressures = self.pressures.saturating_add(1);
+            self.pressed_ms = Some(clock::boottime_ms());
+        }
+        woken != Woken::Stop
+    }
+
+    /// Somebody waits for memory, or did a moment ago, and the kernel would not tell it again so soon.
+    fn is_pressed(&self, measured: &Measured) -> bool {
+        let waits = measured.pressure.first().copied().flatten().is_some_and(|some| some >= WAITING_PERCENT);
+        let window_ms = i64::try_from(trigger::WINDOW.as_millis()).unwrap_or(i64::MAX);
+        waits || self.pressed_ms.is_some_and(|at| clock::boottime_ms().saturating_sub(at) < window_ms)
+    }
+
     /// Measures, and does what follows; how long it can wait with the next look.
     fn look(&mut self) -> Duration {
         let measured = self.meter.take();
@@ -140,8 +163,8 @@ impl Hands {
         self.look_at_the_store();
         self.show(&measured);
         let interval = Duration::from_millis(self.face.limits.monitor_interval_ms);
-        let waits = measured.pressure.first().copied().flatten().is_some_and(|some| some >= WAITING_PERCENT);
-        if self.monitor.is_near(&measured.reading) || waits { interval / NEAR } else { interval }
+        let is_near = self.monitor.is_near(&measured.reading) || self.is_pressed(&measured);
+        if is_near { interval / NEAR } else { interval }
     }
 
     fn act(&self, change: Change, measured: &Measured) {
@@ -277,6 +300,8 @@ impl Hands {
             "pressure_memory_percent": memory_pressure,
             "pressure_cpu_percent": cpu_pressure,
             "pressure_io_percent": io_pressure,
+            "pressure_told": self.alarm.of_whom(),
+            "pressures": self.pressures,
         });
         if let Ok(mut place) = self.face.pressure.view.lock() {
             *place = view;

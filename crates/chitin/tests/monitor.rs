@@ -165,3 +165,28 @@ fn one_that_is_too_large_by_itself_is_out_of_memory_and_not_in_the_way() {
     assert_eq!(done["attempts"][0]["outcome"], "oom_killed", "{done}");
     assert_eq!(done["state"], "dead");
 }
+
+#[test]
+fn memory_that_is_waited_for_is_looked_at_before_the_interval_is_over() {
+    // The next look would come after a minute.
+    let gateway = Gateway::start_with("monitor_interval_ms = 60000");
+    let seen = until("the first look", || {
+        let monitor = monitor(&gateway);
+        (monitor["state"] != "starting").then_some(monitor)
+    });
+    if seen["pressure_told"].is_null() {
+        println!("skipped: this kernel does not tell when memory is waited for");
+        return;
+    }
+    assert_eq!(seen["pressures"], 0, "{seen}");
+    // More than fits into its limit, read again and again: it waits for pages most of the time, and nobody else does.
+    let reads = "head -c 60000000 /dev/zero > large; while :; do cat large > /dev/null; done";
+    let body = json!({"command": ["sh", "-c", reads], "memory_bytes": 12_000_000, "retry": {"max": 0}});
+    let id = gateway.post("/v1/tasks", &body).with(202).json()["id"].as_str().unwrap().to_owned();
+    if gateway.get("/v1/status").json()["isolation"] == "rlimit" {
+        println!("skipped: without control groups its limit is only looked at now and then");
+        return;
+    }
+    until("a look that the kernel asked for", || (monitor(&gateway)["pressures"] != 0).then_some(()));
+    assert_eq!(gateway.task(&id)["state"], "running", "it only waits");
+}

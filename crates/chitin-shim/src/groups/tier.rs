@@ -121,6 +121,17 @@ impl Tier {
         }
     }
 
+    /// The file that tells how long whoever is in the group around all instances' groups waited for memory.
+    #[must_use]
+    pub fn memory_pressure(&self) -> Option<PathBuf> {
+        let base = match self {
+            Self::Cgroup2 { base, .. } => Some(base),
+            Self::Cgroup1 { unified, .. } => unified.as_ref(),
+            Self::Rlimit => None,
+        };
+        base.map(|base| base.join("memory.pressure"))
+    }
+
     fn bases(&self) -> Vec<&PathBuf> {
         match self {
             Self::Cgroup2 { base, .. } => vec![base],
