@@ -1,15 +1,17 @@
 //! Whose turn it is (R2.6).
 //!
 //! Intuition: priority decides; within a priority, principals take turns, so that one client's flood does not starve
-//! another's trickle; and whoever has been overtaken by many later admissions rises, so that nothing waits for ever.
+//! another's trickle, and each principal's turns go to its queues in turn, so that neither does one queue's; and whoever has been overtaken by many later admissions rises, so that nothing waits for ever.
 //!
 //! - A lane is one queue, one priority, one principal: first in, first out by admission.
 //! - Aging counts admissions, not time: a lane's head rises one priority for every [`AGING_STEP`] tasks admitted after
 //!   it, up to the highest. A clock could not be trusted with this, and an idle gateway has nobody to overtake.
 //! - Turns are start-time fair queueing (Goyal, Vin, Cheng 1996) with equal weights: a principal's next turn starts
-//!   where its last one finished, but never before the turn being served, so that idling earns no credit.
+//!   where its last one finished, but never before the turn being served, so that idling earns no credit. Among a
+//!   principal's queues it is the same once more: nobody gets more by naming more queues.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::Hash;
 
 use crate::valid::Priority;
 use crate::{PrincipalId, QueueId, Seq};
@@ -24,6 +26,13 @@ pub(crate) struct LaneKey {
     pub(crate) queue: QueueId,
     pub(crate) priority: Priority,
     pub(crate) principal: PrincipalId,
+}
+
+impl LaneKey {
+    /// Whose it is, and where: what turns and places are shared by.
+    pub(crate) fn share(&self) -> (PrincipalId, QueueId) {
+        (self.principal, self.queue)
+    }
 }
 
 /// The queued tasks, in lanes. Invariant: no lane is empty.
@@ -85,12 +94,12 @@ impl Picker<'_> {
             .iter_mut()
             .filter_map(|(key, lane)| {
                 let head = *lane.peek()?;
-                let rank =
-                    (std::cmp::Reverse(risen(key.priority, head, newest)), turns.start(key.principal), head);
-                Some((rank, key.principal, lane))
+                let risen = risen(key.priority, head, newest);
+                let rank = (std::cmp::Reverse(risen), turns.start(key), head);
+                Some((rank, *key, lane))
             })
             .min_by_key(|(rank, ..)| *rank)?;
-        turns.take(best.1);
+        turns.take(&best.1);
         best.2.next()
     }
 }
@@ -100,24 +109,50 @@ fn risen(priority: Priority, head: Seq, newest: Seq) -> i64 {
     i64::from(priority.get()).saturating_add(overtaken).min(i64::from(Priority::MAX))
 }
 
-/// Who has had how many turns, in virtual time. Kept in memory only: after a restart everybody begins alike.
+/// Who has had how many turns, in virtual time: principals, and each principal's queues. Kept in memory only: after a restart
+/// everybody begins alike.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Turns {
-    now: u64,
-    finish: HashMap<PrincipalId, u64>,
+    principals: Round<PrincipalId>,
+    /// Of everybody who has had a turn, which is at most everybody who is known.
+    queues: HashMap<PrincipalId, Round<QueueId>>,
 }
 
 impl Turns {
-    fn start(&self, principal: PrincipalId) -> u64 {
-        self.finish.get(&principal).copied().unwrap_or(0).max(self.now)
+    fn start(&self, key: &LaneKey) -> (u64, u64) {
+        let queues = self.queues.get(&key.principal);
+        (self.principals.start(key.principal), queues.map_or(0, |queues| queues.start(key.queue)))
     }
 
-    fn take(&mut self, principal: PrincipalId) {
-        let start = self.start(principal);
+    fn take(&mut self, key: &LaneKey) {
+        self.principals.take(key.principal);
+        self.queues.entry(key.principal).or_default().take(key.queue);
+    }
+}
+
+/// Some who take turns.
+#[derive(Debug, Clone)]
+struct Round<K> {
+    now: u64,
+    finish: HashMap<K, u64>,
+}
+
+impl<K> Default for Round<K> {
+    fn default() -> Self {
+        Self { now: 0, finish: HashMap::new() }
+    }
+}
+
+impl<K: Copy + Eq + Hash> Round<K> {
+    fn start(&self, who: K) -> u64 {
+        self.finish.get(&who).copied().unwrap_or(0).max(self.now)
+    }
+
+    fn take(&mut self, who: K) {
+        let start = self.start(who);
         self.now = start;
-        self.finish.insert(principal, start.saturating_add(1));
-        let now = self.now;
-        self.finish.retain(|_, finish| *finish > now);
+        self.finish.insert(who, start.saturating_add(1));
+        self.finish.retain(|_, finish| *finish > start);
     }
 }
 
@@ -161,6 +196,20 @@ mod tests {
     }
 
     #[test]
+    fn nor_does_a_flood_in_one_queue_starve_a_trickle_in_another() {
+        let mut tasks: Vec<_> = (1..=100).map(|seq| (seq, key(1, 5, 1))).collect();
+        tasks.extend([(101, key(2, 5, 1)), (102, key(2, 5, 1)), (103, key(3, 5, 1))]);
+        assert_eq!(order(&lanes(&tasks), 103, &[], 6), [1, 101, 103, 2, 102, 3]);
+    }
+
+    #[test]
+    fn more_queues_are_not_more_turns() {
+        let mut tasks: Vec<_> = (1..=9).map(|seq| (seq, key(seq, 5, 1))).collect();
+        tasks.extend((10..=14).map(|seq| (seq, key(1, 5, 2))));
+        assert_eq!(order(&lanes(&tasks), 14, &[], 6), [1, 10, 2, 11, 3, 12]);
+    }
+
+    #[test]
     fn whoever_was_overtaken_often_enough_goes_first() {
         let tasks = [(1, key(1, 0, 1)), (8_999, key(1, 9, 1)), (9_001, key(1, 9, 1))];
         assert_eq!(order(&lanes(&tasks), 9_000, &[], 3), [8_999, 9_001, 1], "not yet");
@@ -176,7 +225,7 @@ mod tests {
 
     #[test]
     fn idling_earns_no_credit() {
-        let mut turns = Turns::default();
+        let mut turns = Round::default();
         for _ in 0..1_000 {
             turns.take(PrincipalId(1));
         }

@@ -2,7 +2,9 @@
 //! and the overlay: what the open transaction has changed. A commit merges the overlay, a rollback drops it, so what
 //! is decided from is always either committed or part of the same transaction.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::RangeInclusive;
 
 use crate::fair::{LaneKey, Lanes};
 use crate::{Deadline, Due, Now, OpenRow, PausedReason, PrincipalId, QueueId, Seq, TaskRow, TaskState};
@@ -123,7 +125,8 @@ struct Committed {
     expiry: BTreeSet<(i64, Seq)>,
     counts: Counts,
     by_queue: HashMap<QueueId, Counts>,
-    by_client: HashMap<PrincipalId, Counts>,
+    /// What a client has in a queue; none of these is empty.
+    by_share: BTreeMap<(PrincipalId, QueueId), Counts>,
     drained: u64,
 }
 
@@ -134,7 +137,7 @@ impl Committed {
         let (mut due, mut due_wall, mut expiry) = (Vec::new(), Vec::new(), Vec::new());
         let mut counts = Counts::default();
         let mut by_queue: HashMap<QueueId, Counts> = HashMap::new();
-        let mut by_client: HashMap<PrincipalId, Counts> = HashMap::new();
+        let mut by_share: BTreeMap<(PrincipalId, QueueId), Counts> = BTreeMap::new();
         for (seq, task) in &open {
             match task.life {
                 Life::Scheduled(Timer::Steady(at)) => due.push((at, *seq)),
@@ -145,7 +148,7 @@ impl Committed {
             expiry.extend(task.expires_ms.map(|at| (at, *seq)));
             counts.add(task, 1);
             by_queue.entry(task.lane.queue).or_default().add(task, 1);
-            by_client.entry(task.lane.principal).or_default().add(task, 1);
+            by_share.entry(task.lane.share()).or_default().add(task, 1);
         }
         Self {
             tasks: open.into_iter().collect(),
@@ -155,7 +158,7 @@ impl Committed {
             expiry: expiry.into_iter().collect(),
             counts,
             by_queue,
-            by_client,
+            by_share,
             drained: 0,
         }
     }
@@ -189,7 +192,7 @@ impl Committed {
         }
         self.counts.add(task, 1);
         self.by_queue.entry(task.lane.queue).or_default().add(task, 1);
-        self.by_client.entry(task.lane.principal).or_default().add(task, 1);
+        self.by_share.entry(task.lane.share()).or_default().add(task, 1);
     }
 
     /// Takes `before` out of every order that `after` does not need it in; `after` was entered already.
@@ -209,7 +212,12 @@ impl Committed {
         }
         self.counts.add(before, -1);
         self.by_queue.entry(before.lane.queue).or_default().add(before, -1);
-        self.by_client.entry(before.lane.principal).or_default().add(before, -1);
+        if let Entry::Occupied(mut share) = self.by_share.entry(before.lane.share()) {
+            share.get_mut().add(before, -1);
+            if *share.get() == Counts::default() {
+                share.remove();
+            }
+        }
     }
 }
 
@@ -221,7 +229,7 @@ pub(crate) struct Hot {
     loaded: Option<Committed>,
     overlay: BTreeMap<Seq, Option<OpenTask>>,
     delta: Counts,
-    delta_by_client: BTreeMap<PrincipalId, Counts>,
+    delta_by_share: BTreeMap<(PrincipalId, QueueId), Counts>,
 }
 
 impl Hot {
@@ -239,11 +247,11 @@ impl Hot {
         };
         if let Some(before) = before {
             self.delta.add(before, -1);
-            self.delta_by_client.entry(before.lane.principal).or_default().add(before, -1);
+            self.delta_by_share.entry(before.lane.share()).or_default().add(before, -1);
         }
         if let Some(task) = &task {
             self.delta.add(task, 1);
-            self.delta_by_client.entry(task.lane.principal).or_default().add(task, 1);
+            self.delta_by_share.entry(task.lane.share()).or_default().add(task, 1);
         }
         self.overlay.insert(seq, task);
     }
@@ -253,19 +261,31 @@ impl Hot {
         self.loaded.as_ref().unwrap_or(&self.committed).counts.plus(self.delta)
     }
 
-    /// A client's waiting tasks, with the open transaction's changes.
-    pub(crate) fn client_waiting(&self, client: PrincipalId) -> u64 {
-        let committed = self.committed.by_client.get(&client).copied().unwrap_or_default();
-        let delta = self.delta_by_client.get(&client).copied().unwrap_or_default();
-        u64::try_from(committed.plus(delta).waiting).unwrap_or(0)
+    /// The waiting tasks of each client that has some, with the open transaction's changes.
+    pub(crate) fn waiting_by_client(&self) -> BTreeMap<PrincipalId, u64> {
+        self.waiting(
+            (PrincipalId(i64::MIN), QueueId(i64::MIN))..=(PrincipalId(i64::MAX), QueueId(i64::MAX)),
+            |share| share.0,
+        )
     }
 
-    /// How many clients have waiting tasks, with the open transaction's changes.
-    pub(crate) fn clients_waiting(&self) -> usize {
-        let fresh =
-            self.delta_by_client.keys().filter(|client| !self.committed.by_client.contains_key(client));
-        let all = self.committed.by_client.keys().chain(fresh);
-        all.filter(|client| self.client_waiting(**client) > 0).count()
+    /// The waiting tasks of one client in each queue where it has some, with the open transaction's changes.
+    pub(crate) fn waiting_by_queue(&self, client: PrincipalId) -> BTreeMap<QueueId, u64> {
+        self.waiting((client, QueueId(i64::MIN))..=(client, QueueId(i64::MAX)), |share| share.1)
+    }
+
+    fn waiting<K: Ord>(
+        &self,
+        part: RangeInclusive<(PrincipalId, QueueId)>,
+        by: impl Fn(&(PrincipalId, QueueId)) -> K,
+    ) -> BTreeMap<K, u64> {
+        let mut waiting: BTreeMap<K, i64> = BTreeMap::new();
+        let committed = self.committed.by_share.range(part.clone());
+        for (share, counts) in committed.chain(self.delta_by_share.range(part)) {
+            *waiting.entry(by(share)).or_default() += counts.waiting;
+        }
+        let whole = |(key, count)| Some((key, u64::try_from(count).ok().filter(|count| *count > 0)?));
+        waiting.into_iter().filter_map(whole).collect()
     }
 
     /// As committed.
@@ -291,7 +311,7 @@ impl Hot {
             self.committed.put(seq, task);
         }
         self.delta = Counts::default();
-        self.delta_by_client.clear();
+        self.delta_by_share.clear();
         debug_assert!(self.invariants(), "the index disagrees with itself");
     }
 
@@ -299,7 +319,7 @@ impl Hot {
         self.loaded = None;
         self.overlay.clear();
         self.delta = Counts::default();
-        self.delta_by_client.clear();
+        self.delta_by_share.clear();
     }
 
     /// The open transaction has changed this task: what the committed half says of it is out of date.
@@ -342,7 +362,9 @@ impl Hot {
         committed.tasks.values().for_each(|task| counts.add(task, 1));
         let timers = committed.tasks.values().filter(|task| matches!(task.life, Life::Scheduled(_))).count();
         let expiring = committed.tasks.values().filter(|task| task.expires_ms.is_some()).count();
+        let shared = committed.by_share.values().fold(Counts::default(), |sum, share| sum.plus(*share));
         counts == committed.counts
+            && counts == shared
             && timers == committed.due.len() + committed.due_wall.len()
             && expiring == committed.expiry.len()
     }

@@ -381,6 +381,15 @@ pub enum Refusal {
         /// The share.
         share: u64,
     },
+    /// A queue's share of what its client may have, while others of its queues are wanted (R2.6).
+    OverQueueShare {
+        /// Its waiting tasks.
+        waiting: u64,
+        /// The share.
+        share: u64,
+        /// Which queue.
+        queue: QueueName,
+    },
     /// No further queue can be made.
     TooManyQueues {
         /// The bound.

@@ -45,15 +45,19 @@ impl Core {
         }
         let bounds = self
             .admit(submission.tasks.len(), submission.payload_bytes())
-            .and_then(|()| self.admit_share(now, &submission.principal, submission.tasks.len()))
+            .and_then(|()| self.admit_shares(now, submission))
             .and_then(|()| self.admit_queues(submission));
         if let Err(refusal) = bounds {
-            if matches!(refusal, Refusal::QueueFull { .. } | Refusal::BytesFull { .. }) {
-                self.wanting.turned_away(&submission.principal, now);
+            let for_want_of_room = matches!(
+                refusal,
+                Refusal::QueueFull { .. } | Refusal::BytesFull { .. } | Refusal::OverShare { .. }
+            );
+            if for_want_of_room {
+                self.wanting.turned_away(submission, now);
             }
             return Ok(Answer::Refused(refusal));
         }
-        self.wanting.let_in(&submission.principal);
+        self.wanting.let_in(submission);
 
         // Nothing was stored so far, and nothing can be refused from here on.
         let principal = match known {

@@ -127,6 +127,13 @@ impl From<Refusal> for Oops {
                     "{waiting} of your tasks wait; {share} are your share while others want in; try again when some are done"
                 ),
             ),
+            Refusal::OverQueueShare { waiting, share, queue } => Self::refused(
+                Bound::Share,
+                format!(
+                    "{waiting} of your tasks wait in `{}`; {share} are its share while others of your queues are wanted; try again when some are done",
+                    queue.as_str()
+                ),
+            ),
             Refusal::TooManyQueues { limit } => Self::invalid(
                 "queue",
                 format!("there are {limit} queues, and no more are allowed; use one of them"),

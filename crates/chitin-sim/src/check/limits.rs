@@ -71,6 +71,7 @@ impl Checker for Bounds {
                     Refusal::OverShare { waiting, share } => {
                         waiting + 4 > *share && *share >= scene.limits.waiting_tasks / 3
                     }
+                    Refusal::OverQueueShare { waiting, share, .. } => waiting + 4 > *share,
                     Refusal::TooManyQueues { .. } | Refusal::TooLate | Refusal::KeyMismatch => true,
                 };
                 ensure(full, || format!("refused below the bound: {refusal:?}"))
