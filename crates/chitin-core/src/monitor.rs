@@ -239,6 +239,12 @@ impl Monitor {
     }
 }
 
+/// How much memory of all brings each step: nothing is started, submissions are refused, the largest attempt ends.
+#[must_use]
+pub fn memory_lines(limits: &Limits) -> [u64; 3] {
+    MEMORY_LINES.map(|percent| limits.memory_bytes.saturating_mul(percent) / 100)
+}
+
 /// The most memory that one attempt may be given: with it alone, nothing is done but that no other one starts beside it.
 /// An attempt that grows beyond is out of memory by its own doing, and not the one that is in the others' way.
 #[must_use]

@@ -56,7 +56,7 @@ use crate::tasks::Tasks;
 use crate::waiters::Waiters;
 
 pub(crate) use budget::Share;
-pub(crate) use connections::Connections;
+pub(crate) use connections::{Connections, most_connections};
 pub(crate) use guard::{Access, Caller};
 pub(crate) use memory::Memory;
 pub(crate) use places::ClientNo;

@@ -45,9 +45,11 @@ use chitin_store::{StoreError, Verdict};
 
 pub use backup::{Backup, BackupError, Known, Stop, backup};
 pub use cache::reach_redis;
+pub use chitin_core::monitor::DiskReading;
 pub use config::{Config, ConfigError};
 pub use engine::chain;
 pub use entrance::{Entrance, own_program};
+pub use monitor::outlook::{Outlook, outlook};
 pub use restore::{RestoreError, Restored, restore};
 pub use serve::run;
 pub use supervised::Inherited;

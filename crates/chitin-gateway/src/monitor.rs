@@ -13,6 +13,7 @@
 //! somebody waits for memory.
 
 mod measure;
+pub(crate) mod outlook;
 mod trigger;
 
 use std::io::{self, PipeWriter};
@@ -22,7 +23,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use chitin_core::monitor::{Change, MemoryLevel, Monitor};
+use chitin_core::monitor::{Change, MemoryLevel, Monitor, memory_lines};
 use chitin_core::{EventName, Input};
 use serde_json::{Value, json};
 
@@ -105,6 +106,7 @@ impl Watch {
             refusing: None,
             pressures: 0,
             pressed_ms: None,
+            last: None,
         };
         let work = move || while hands.turn() {};
         let thread = thread::Builder::new().name("chitin-monitor".to_owned()).spawn(work)?;
@@ -133,6 +135,8 @@ struct Hands {
     /// How often the kernel told that memory is waited for, and when it did last.
     pressures: u64,
     pressed_ms: Option<i64>,
+    /// What was done, or told, last, and when.
+    last: Option<(EventName, i64)>,
 }
 
 impl Hands {
@@ -167,11 +171,15 @@ impl Hands {
         if is_near { interval / NEAR } else { interval }
     }
 
-    fn act(&self, change: Change, measured: &Measured) {
-        let events = &self.face.events;
+    fn tell(&mut self, name: EventName, figures: Value) {
+        self.last = Some((name, clock::wall_ms()));
+        self.face.events.tell(name, figures);
+    }
+
+    fn act(&mut self, change: Change, measured: &Measured) {
         match change {
             Change::Memory { from, to } => {
-                let figures = || self.memory_figures(measured);
+                let figures = self.memory_figures(measured);
                 let crossed = |line: MemoryLevel| (from < line && to >= line, from >= line && to < line);
                 let (up, down) = crossed(MemoryLevel::Tight);
                 if up || down {
@@ -179,12 +187,12 @@ impl Hands {
                     // So that the writer notices without waiting for work.
                     drop(self.face.engine.send(0, None, |_| Input::Tick));
                     let name = if up { EventName::DispatchPaused } else { EventName::DispatchResumed };
-                    events.tell(name, figures());
+                    self.tell(name, figures.clone());
                 }
                 let (up, down) = crossed(MemoryLevel::High);
                 if up || down {
                     self.face.pressure.memory_high.store(up, Ordering::Relaxed);
-                    events.tell(if up { EventName::ShedBegan } else { EventName::ShedEnded }, figures());
+                    self.tell(if up { EventName::ShedBegan } else { EventName::ShedEnded }, figures);
                 }
             }
             Change::DiskLow | Change::DiskRecovered => {
@@ -198,8 +206,8 @@ impl Hands {
                     "free_inodes": disk.free_inodes,
                     "total_inodes": disk.total_inodes,
                 });
-                events.tell(if low { EventName::DiskLow } else { EventName::DiskRecovered }, figures.clone());
-                events.tell(if low { EventName::ShedBegan } else { EventName::ShedEnded }, figures);
+                self.tell(if low { EventName::DiskLow } else { EventName::DiskRecovered }, figures.clone());
+                self.tell(if low { EventName::ShedBegan } else { EventName::ShedEnded }, figures);
             }
             Change::CpuHigh | Change::CpuRecovered => {
                 let high = change == Change::CpuHigh;
@@ -207,7 +215,7 @@ impl Hands {
                     "cpu_percent": measured.reading.cpu_percent,
                     "limit_percent": self.face.limits.cpu_percent,
                 });
-                events.tell(if high { EventName::CpuHigh } else { EventName::CpuRecovered }, figures);
+                self.tell(if high { EventName::CpuHigh } else { EventName::CpuRecovered }, figures);
             }
             Change::Clean if self.monitor.is_disk_low() => {
                 drop(self.face.engine.send(0, None, |_| Input::Clean));
@@ -219,7 +227,7 @@ impl Hands {
     }
 
     /// The intent is committed before anybody is told: the shim is, by the effect of that commit.
-    fn evict(&self, measured: &Measured) {
+    fn evict(&mut self, measured: &Measured) {
         let Some((attempt, bytes)) = measured.largest else { return };
         let all = measured.reading.memory_bytes;
         let limit = self.face.limits.memory_bytes;
@@ -231,6 +239,7 @@ impl Hands {
             figures.insert("attempt_bytes".to_owned(), json!(bytes));
         }
         tracing::warn!(task.id = %attempt.id, attempt = attempt.attempt.0, bytes, all, "an attempt is evicted");
+        self.last = Some((EventName::TaskEvicted, clock::wall_ms()));
         drop(self.face.engine.send(0, None, |_| Input::Evict { attempt, why, detail: figures.to_string() }));
     }
 
@@ -248,8 +257,8 @@ impl Hands {
     fn look_at_the_store(&mut self) {
         let refusing = self.face.engine.status().refusing();
         match (&self.refusing, &refusing) {
-            (None, Some(why)) => self.face.events.tell(EventName::StoreRefused, json!({ "reason": why })),
-            (Some(_), None) => self.face.events.tell(EventName::StoreRecovered, json!({})),
+            (None, Some(why)) => self.tell(EventName::StoreRefused, json!({ "reason": why })),
+            (Some(_), None) => self.tell(EventName::StoreRecovered, json!({})),
             _ => {}
         }
         self.refusing = refusing;
@@ -281,6 +290,7 @@ impl Hands {
         let disk = measured.reading.disk;
         let [memory_pressure, cpu_pressure, io_pressure] = measured.pressure;
         let limits = &self.face.limits;
+        let [pause_at, shed_at, evict_at] = memory_lines(limits);
         let view = json!({
             "state": state,
             "since": time::show(self.since_ms),
@@ -288,12 +298,17 @@ impl Hands {
             "dispatch": if memory > MemoryLevel::Calm { "paused" } else { "on" },
             "memory_bytes": measured.reading.memory_bytes,
             "memory_bytes_limit": limits.memory_bytes,
+            "pause_at_bytes": pause_at,
+            "shed_at_bytes": shed_at,
+            "evict_at_bytes": evict_at,
             "gateway_memory_bytes": measured.gateway_bytes,
             "tasks_memory_bytes": measured.attempts_bytes,
             "cpu_percent": measured.reading.cpu_percent,
             "cpu_percent_limit": limits.cpu_percent,
             "disk_free_bytes": disk.map(|disk| disk.free_bytes),
             "disk_total_bytes": disk.map(|disk| disk.total_bytes),
+            "disk_free_bytes_limit": limits.disk_free_bytes,
+            "disk_used_percent_limit": limits.disk_used_percent,
             "inodes_free": disk.map(|disk| disk.free_inodes),
             "descriptors": measured.descriptors,
             "descriptors_limit": chitin_shim::descriptors::most(),
@@ -302,6 +317,8 @@ impl Hands {
             "pressure_io_percent": io_pressure,
             "pressure_told": self.alarm.of_whom(),
             "pressures": self.pressures,
+            "last": self.last.map(|(name, _)| name.as_str()),
+            "last_at": self.last.map(|(_, at_ms)| time::show(at_ms)),
         });
         if let Ok(mut place) = self.face.pressure.view.lock() {
             *place = view;

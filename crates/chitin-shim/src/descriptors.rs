@@ -29,6 +29,12 @@ pub fn most() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
+/// How many it could have at most, once they were raised.
+#[must_use]
+pub fn most_ever() -> u64 {
+    getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX)
+}
+
 /// Gives a process that was just started the limits that this one was started with. One that is gone needs none.
 pub fn restore(pid: u32) {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);

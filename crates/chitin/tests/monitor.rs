@@ -131,6 +131,8 @@ fn tasks_that_together_take_too_much_are_held_back_step_by_step_and_all_of_them_
         );
     }
     assert_eq!(told[at("task.evicted")]["task"], large.as_str());
+    let page = monitor(&gateway);
+    assert!(names.contains(&page["last"].as_str().unwrap()) && page["last_at"].is_string(), "{page}");
 }
 
 #[test]
@@ -189,4 +191,38 @@ fn memory_that_is_waited_for_is_looked_at_before_the_interval_is_over() {
     }
     until("a look that the kernel asked for", || (monitor(&gateway)["pressures"] != 0).then_some(()));
     assert_eq!(gateway.task(&id)["state"], "running", "it only waits");
+}
+
+#[test]
+fn its_page_has_its_lines_and_doctor_says_which_limits_cannot_hold() {
+    let gateway = Gateway::start_with(LIMITS);
+    until("the first look", || (monitor(&gateway)["state"] != "starting").then_some(()));
+    let page = gateway.cli(&["status", "monitor"]).with(0);
+    let line = |name: &str, value: &str| {
+        let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+        page.out().lines().any(|line| words(line) == format!("{name} {value}"))
+    };
+    for (name, value) in [
+        ("state", "ok"),
+        ("dispatch", "on"),
+        ("memory bytes limit", "300MB"),
+        ("pause at bytes", "225MB"),
+        ("shed at bytes", "270MB"),
+        ("evict at bytes", "285MB"),
+    ] {
+        assert!(line(name, value), "{name} {value}: {page:?}");
+    }
+    let json = gateway.cli(&["status", "monitor", "--json"]).with(0).json();
+    assert_eq!(json["evict_at_bytes"], 285_000_000, "{json}");
+
+    // More than any machine has.
+    fs::write(gateway.data.join("chitin.toml"), "[limits]\nmemory_bytes = 10_000_000_000_000\n").unwrap();
+    let doctor = gateway.cli(&["doctor", "--json"]).json();
+    let checks = doctor["checks"].as_array().unwrap();
+    let memory = checks.iter().find(|check| check["check"] == "memory").unwrap();
+    assert_eq!(memory["verdict"], "warning", "{memory}");
+    assert!(memory["detail"].as_str().unwrap().contains("set memory_bytes to"), "{memory}");
+    for check in ["free space", "pressure", "descriptors"] {
+        assert!(checks.iter().any(|other| other["check"] == check), "{check}: {doctor}");
+    }
 }

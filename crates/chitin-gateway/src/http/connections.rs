@@ -61,10 +61,14 @@ pub(super) enum Door {
     Unix,
 }
 
+/// At most as many as the limit says, and fewer than half of the descriptors: the rest is for what work needs.
+pub(crate) fn most_connections(limits: &Limits, descriptors: u64) -> u64 {
+    limits.connections.min(descriptors.div_ceil(2).saturating_sub(1)).max(2)
+}
+
 impl Connections {
-    /// At most as many as the limit says, and fewer than half of the descriptors: the rest is for what work needs.
     fn new(limits: &Limits, descriptors: u64) -> Self {
-        let most = limits.connections.min(descriptors.div_ceil(2).saturating_sub(1)).max(2);
+        let most = most_connections(limits, descriptors);
         let permits = |value: u64| usize::try_from(value).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
         let of_door = most - (most / OTHERS_PART).max(1);
         let ms = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);

@@ -131,7 +131,7 @@ impl Disk {
 }
 
 /// What is left on a path's file system.
-fn room(path: &Path) -> Option<DiskReading> {
+pub(super) fn room(path: &Path) -> Option<DiskReading> {
     let stat = rustix::fs::statvfs(path).ok()?;
     Some(DiskReading {
         // What is reserved for the system is not ours to fill.
@@ -161,6 +161,13 @@ fn ticks(stat: &str) -> Option<(u64, u64)> {
     Some((all.saturating_sub(idle), all))
 }
 
+/// The machine's memory.
+pub(super) fn machine_bytes() -> Option<u64> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let kib = text.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB"))?;
+    kib.parse::<u64>().ok()?.checked_mul(1_024)
+}
+
 /// `None`: this kernel does not tell.
 fn pressure(what: &str) -> Option<f64> {
     let text = fs::read_to_string(format!("/proc/pressure/{what}")).ok()?;
@@ -185,6 +192,7 @@ mod tests {
         assert_eq!(ticks("cpu 1 2 3\n"), None);
         assert_eq!(parse_pressure("some avg10=1.53 avg60=0.00 avg300=0.00 total=1\nfull ...\n"), Some(1.53));
         assert_eq!(parse_pressure("nonsense"), None);
+        assert!(machine_bytes().unwrap() > 10_000_000);
         let room = room(Path::new("/proc/self")).unwrap();
         assert_eq!(room.total_bytes, 0, "a file system without any");
     }

@@ -46,11 +46,7 @@ pub(super) struct Alarm {
 impl Alarm {
     /// `group`: the pressure file of the group around gateway and tasks, for where the machine's cannot be written to.
     pub(super) fn new(bell: PipeReader, group: Option<PathBuf>) -> Self {
-        let machine = arm(Path::new(MACHINE)).map(|file| ("machine", file));
-        let trigger = machine.or_else(|_| {
-            let group = group.ok_or(io::ErrorKind::NotFound)?;
-            arm(&group).map(|file| ("group", file))
-        });
+        let trigger = set(group);
         if let Err(error) = &trigger {
             tracing::debug!(%error, "the kernel does not tell when memory is waited for");
         }
@@ -97,6 +93,15 @@ impl Alarm {
         }
         if trigger.is_empty() { Woken::Interval } else { Woken::Pressure }
     }
+}
+
+/// Sets a trigger where one can be set: whose, and its file, with which it goes.
+pub(super) fn set(group: Option<PathBuf>) -> io::Result<(&'static str, File)> {
+    let machine = arm(Path::new(MACHINE)).map(|file| ("machine", file));
+    machine.or_else(|error| match group {
+        Some(group) => arm(&group).map(|file| ("group", file)),
+        None => Err(error),
+    })
 }
 
 /// Opens a pressure file and writes the line to it.

@@ -1,6 +1,6 @@
 //! `chitin status`: the gateway and its layers.
 
-use chitin_proto::http::StatusView;
+use chitin_proto::http::{Layers, StatusView};
 use serde_json::Value;
 
 use crate::cli::Globals;
@@ -17,11 +17,47 @@ use crate::units;
 #[command(after_help = "\
 Examples:
   chitin status
+  chitin status monitor
   chitin status --json")]
 pub(crate) struct Status {
+    /// One layer alone, a figure a line
+    layer: Option<Layer>,
     /// Print the gateway's JSON
     #[arg(long)]
     json: bool,
+}
+
+/// A part of the gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Layer {
+    Gateway,
+    Queue,
+    Workers,
+    Store,
+    Cache,
+    Monitor,
+}
+
+impl Layer {
+    const ALL: [(&'static str, Self); 6] = [
+        ("gateway", Self::Gateway),
+        ("queue", Self::Queue),
+        ("workers", Self::Workers),
+        ("store", Self::Store),
+        ("cache", Self::Cache),
+        ("monitor", Self::Monitor),
+    ];
+
+    fn of(self, layers: &Layers) -> &Value {
+        match self {
+            Self::Gateway => &layers.gateway,
+            Self::Queue => &layers.queue,
+            Self::Workers => &layers.workers,
+            Self::Store => &layers.store,
+            Self::Cache => &layers.cache,
+            Self::Monitor => &layers.monitor,
+        }
+    }
 }
 
 /// Shows the gateway's status.
@@ -29,10 +65,15 @@ pub(crate) fn status(status: &Status, globals: &Globals) -> Result<u8, Failure> 
     let client = Client::new(&globals.data_dir()?);
     runtime::block_on(async {
         let answer = client.read(&Request::get("/v1/status"), &LOOK).await?;
-        if status.json {
+        if status.json && status.layer.is_none() {
             out::json(&answer)?;
-        } else {
-            out::bytes(layout(&api::shape(answer)?, Style::of_stdout()).as_bytes())?;
+            return Ok(0);
+        }
+        let view: StatusView = api::shape(answer)?;
+        match status.layer {
+            Some(layer) if status.json => out::json(layer.of(&view.layers))?,
+            Some(layer) => out::bytes(page(layer.of(&view.layers), Style::of_stdout()).as_bytes())?,
+            None => out::bytes(layout(&view, Style::of_stdout()).as_bytes())?,
         }
         Ok(0)
     })
@@ -51,23 +92,30 @@ fn layout(status: &StatusView, style: Style) -> String {
         status.isolation,
         if status.shedding { ", refusing new work" } else { "" },
     );
-    let layers = [
-        ("gateway", &status.layers.gateway),
-        ("queue", &status.layers.queue),
-        ("workers", &status.layers.workers),
-        ("store", &status.layers.store),
-        ("cache", &status.layers.cache),
-        ("monitor", &status.layers.monitor),
-    ];
-    let rows: Vec<Vec<Cell>> = layers
+    let rows: Vec<Vec<Cell>> = Layer::ALL
         .iter()
         .map(|(name, layer)| {
-            let state = layer.get("state").and_then(Value::as_str).unwrap_or("?");
-            vec![Cell::new(name), Cell::coloured(state, style::of_state(state)), Cell::new(&figures(layer))]
+            let layer = layer.of(&status.layers);
+            vec![Cell::new(name), state(layer), Cell::new(&figures(layer))]
         })
         .collect();
     text.push_str(&table::render(&["LAYER", "STATE", "FIGURES"], &rows, style::width(), style));
     text
+}
+
+fn state(layer: &Value) -> Cell {
+    let state = layer.get("state").and_then(Value::as_str).unwrap_or("?");
+    Cell::coloured(state, style::of_state(state))
+}
+
+/// One layer, its state first, a figure a line.
+fn page(layer: &Value, style: Style) -> String {
+    let mut rows = vec![vec![Cell::new("state"), state(layer)]];
+    let figures = layer.as_object().into_iter().flatten().filter(|(name, _)| *name != "state");
+    rows.extend(figures.filter_map(|(name, value)| {
+        Some(vec![Cell::new(&name.replace('_', " ")), Cell::new(&figure(name, value)?)])
+    }));
+    table::render(&["FIGURE", "VALUE"], &rows, style::width(), style)
 }
 
 /// All of a layer but its state: `queued 3, running 2, limit 10000`.
@@ -119,5 +167,15 @@ mod tests {
         assert!(text.contains("queue    ok        limit 10000, queued 3, running 2\n"), "{text}");
         assert!(text.contains("workers  ok        kept bytes 1.5MB, not enforced cpus and pids\n"), "{text}");
         assert!(text.contains("store    degraded  why full\n"), "{text}");
+    }
+
+    #[test]
+    fn one_layer_is_a_page() {
+        let layer = json!({"dispatch": "on", "state": "ok", "shed_at_bytes": 1_800_000_000, "last": null});
+        let page = page(&layer, Style::Plain);
+        assert_eq!(
+            page,
+            "FIGURE         VALUE\nstate          ok\ndispatch       on\nshed at bytes  1.8GB\n"
+        );
     }
 }

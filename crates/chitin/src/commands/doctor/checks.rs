@@ -4,16 +4,13 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
+use chitin_gateway::Config;
 use serde_json::Value;
 
 use super::Finding;
 use crate::client::{Client, LOOK, Request};
-use crate::failure::chain;
+use crate::failure::{Failure, chain};
 use crate::paths::{self, DataDir, Lock};
-use crate::units::show_size;
-
-/// Below this new work is refused, if the disk is also 90 % full (R5.1).
-const LEAST_FREE_BYTES: u64 = 1_000_000_000;
 
 /// File systems by their magic number (`statfs(2)`), with what is wrong with them here.
 const UNFIT: [(i64, &str, &str); 6] = [
@@ -80,25 +77,6 @@ fn fitness(magic: i64) -> Finding {
     }
 }
 
-/// There is room for work and results.
-pub(super) fn free_space(data_dir: &DataDir) -> Finding {
-    match rustix::fs::statvfs(existing(data_dir.path())) {
-        Ok(found) => {
-            room(found.f_bavail.saturating_mul(found.f_frsize), found.f_blocks.saturating_mul(found.f_frsize))
-        }
-        Err(error) => Finding::wrong(format!("cannot ask for it: {error}")),
-    }
-}
-
-fn room(free: u64, total: u64) -> Finding {
-    let detail = format!("{} of {}", show_size(free), show_size(total));
-    match (free < LEAST_FREE_BYTES, free < total / 10) {
-        (true, true) => Finding::wrong(format!("{detail}: new work is refused until there is more than 1GB")),
-        (true, false) | (false, true) => Finding::warning(format!("{detail}: little")),
-        (false, false) => Finding::ok(detail),
-    }
-}
-
 /// The program that runs commands lies beside this one.
 pub(super) fn shim() -> Finding {
     let Some(shim) = std::env::current_exe().ok().and_then(|own| Some(own.parent()?.join("chitin-shim")))
@@ -114,26 +92,27 @@ pub(super) fn shim() -> Finding {
     }
 }
 
+/// What a gateway would be started with; what is wrong with it is said by a check of its own.
+pub(super) fn config(data_dir: &DataDir) -> Result<Config, Failure> {
+    let path = paths::config(None)?;
+    chitin_gateway::config::load(path.as_deref(), data_dir.path())
+        .map_err(|error| Failure::usage(chain(&error)))
+}
+
 /// A gateway could start with it.
-pub(super) fn configuration(data_dir: &DataDir) -> Finding {
-    let path = match paths::config(None) {
-        Ok(path) => path,
-        Err(failure) => return Finding::wrong(failure.message.unwrap_or_default()),
-    };
-    match chitin_gateway::config::load(path.as_deref(), data_dir.path()) {
+pub(super) fn configuration(config: &Result<Config, Failure>) -> Finding {
+    match config {
         Ok(_) => Finding::ok("valid"),
-        Err(error) => Finding::wrong(chain(&error)),
+        Err(failure) => Finding::wrong(failure.message.clone().unwrap_or_default()),
     }
 }
 
 /// The Redis server, if one is configured, is there and lets us in.
-pub(super) async fn cache(data_dir: &DataDir) -> Finding {
-    let path = paths::config(None).ok().flatten();
-    // What is wrong with the configuration is said by its own check.
-    let Ok(config) = chitin_gateway::config::load(path.as_deref(), data_dir.path()) else {
+pub(super) async fn cache(config: Option<&Config>) -> Finding {
+    let Some(config) = config else {
         return Finding::ok("as configured, once the configuration is valid");
     };
-    match chitin_gateway::reach_redis(&config).await {
+    match chitin_gateway::reach_redis(config).await {
         None => Finding::ok("in the gateway's memory"),
         Some((server, Err(error))) => Finding::warning(format!(
             "{server}: {error}; results come from the database until it can be reached"
@@ -188,7 +167,7 @@ fn running(status: &Value) -> Finding {
 }
 
 /// The nearest directory above a path that exists.
-fn existing(path: &Path) -> &Path {
+pub(super) fn existing(path: &Path) -> &Path {
     path.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"))
 }
 
@@ -198,15 +177,6 @@ mod tests {
 
     use super::super::Verdict;
     use super::*;
-
-    #[test]
-    fn little_space_is_told_before_it_is_refused() {
-        const GB: u64 = 1_000_000_000;
-        assert_eq!(room(100 * GB, 500 * GB).verdict, Verdict::Ok);
-        assert_eq!(room(40 * GB, 500 * GB).verdict, Verdict::Warning);
-        assert_eq!(room(GB / 2, 2 * GB).verdict, Verdict::Warning);
-        assert_eq!(room(GB / 2, 500 * GB).verdict, Verdict::Wrong);
-    }
 
     #[test]
     fn what_others_can_read_is_wrong() {

@@ -2,7 +2,9 @@
 //! changes nothing, and works with and without a gateway.
 
 mod checks;
+mod watched;
 
+use chitin_gateway::Config;
 use serde_json::{Value, json};
 
 use crate::cli::Globals;
@@ -77,14 +79,22 @@ impl Finding {
 /// Runs all checks.
 pub(crate) fn doctor(doctor: &Doctor, globals: &Globals) -> Result<u8, Failure> {
     let data_dir = globals.data_dir()?;
+    let config = checks::config(&data_dir);
+    let configured = config.as_ref().ok();
+    // Where the configuration is not valid, by the defaults.
+    let outlook =
+        chitin_gateway::outlook(configured.unwrap_or(&Config::default()), checks::existing(data_dir.path()));
     let findings = [
         ("data directory", checks::data_dir(&data_dir)),
         ("file system", checks::file_system(&data_dir)),
-        ("free space", checks::free_space(&data_dir)),
         ("token", checks::token(&data_dir)),
         ("shim", checks::shim()),
-        ("configuration", checks::configuration(&data_dir)),
-        ("cache", runtime::block_on(async { Ok(checks::cache(&data_dir).await) })?),
+        ("configuration", checks::configuration(&config)),
+        ("memory", watched::memory(&outlook)),
+        ("free space", watched::disk(&outlook)),
+        ("pressure", watched::pressure(&outlook)),
+        ("descriptors", watched::descriptors(&outlook)),
+        ("cache", runtime::block_on(async { Ok(checks::cache(configured).await) })?),
         ("gateway", runtime::block_on(async { Ok(checks::gateway(&data_dir).await) })?),
     ];
     if doctor.json {
