@@ -129,6 +129,14 @@ limits! {
         "Between two sweeps of what is past its retention. At least hourly.";
     task_memory_bytes: "bytes", 500_000_000 in 1_000_000..=1_000_000_000_000, "R3.3",
         "A process tree's memory if its task names none. A ceiling, not a reservation.";
+    task_pids: "processes", 2_048 in 1..=4_194_304, "R0.2",
+        "A tree's processes and threads if its task names no number. More than honest work starts, and too few of a fork bomb to take the machine's own.";
+    task_cpu_weight: "weight", 50 in 1..=10_000, "R0.2",
+        "CPU time of all tasks together where it is short; the gateway has 100, whatever they do. Nothing is held back while there is enough.";
+    task_file_bytes: "bytes", 0 in 0..=1_000_000_000_000_000, "R0.4",
+        "The largest file that a task's process may write; 0: any. Honest work writes large files, and a disk that fills up is met by its own limits.";
+    task_open_files: "descriptors", 0 in 0..=1_000_000_000, "R0.4",
+        "Of one of a task's processes; 0: as many as the gateway was started with, since programs may count on that number.";
     grace_ms: "milliseconds", 10_000 in 0..=600_000, "R3.5",
         "From SIGTERM to SIGKILL: time to put things away, not to go on.";
     heartbeat_s: "seconds", 300 in 1..=86_400, "R3.2",

@@ -9,15 +9,21 @@ use std::path::{Path, PathBuf};
 
 use chitin_cache::Server;
 use chitin_core::{Limits, LimitsError, bounds};
+use chitin_shim::groups::TierKind;
 
 /// Where the gateway listens if nobody says.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:7411";
+
+/// The word for the best means of isolation there are.
+const BEST: &str = "best";
 
 /// A valid configuration.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The TCP address; `None`: the Unix socket alone.
     pub listen: Option<SocketAddr>,
+    /// The means that hold process trees to their limits; `None`: the best there are.
+    pub isolation: Option<TierKind>,
     /// The Redis server that keeps results; `None`: this process's memory does.
     pub redis: Option<Server>,
     /// All limits.
@@ -75,7 +81,7 @@ fn hint(nearest: Option<&str>) -> String {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { listen: DEFAULT_LISTEN.parse().ok(), redis: None, limits: Limits::default() }
+        Self { listen: DEFAULT_LISTEN.parse().ok(), isolation: None, redis: None, limits: Limits::default() }
     }
 }
 
@@ -120,15 +126,30 @@ pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
                     detail: format!("`listen` {detail}"),
                 })?;
             }
+            ("isolation", toml::Value::String(name)) => {
+                config.isolation = parse_isolation(name)
+                    .map_err(|detail| ConfigError::Value { path: path.to_owned(), detail })?;
+            }
             ("cache", toml::Value::Table(cache)) => set_cache(&mut config, cache, path)?,
             ("limits", toml::Value::Table(limits)) => set_limits(&mut config.limits, limits, path)?,
-            ("listen", other) => return Err(wrong_type(path, "listen", "a string", other)),
+            (key @ ("listen" | "isolation"), other) => return Err(wrong_type(path, key, "a string", other)),
             ("cache", other) => return Err(wrong_type(path, "cache", "a table", other)),
             ("limits", other) => return Err(wrong_type(path, "limits", "a table", other)),
-            (unknown, _) => return Err(unknown_key(path, unknown, &["listen", "cache", "limits"], "")),
+            (unknown, _) => {
+                return Err(unknown_key(path, unknown, &["listen", "isolation", "cache", "limits"], ""));
+            }
         }
     }
     Ok(config)
+}
+
+fn parse_isolation(name: &str) -> Result<Option<TierKind>, String> {
+    let kind = TierKind::ALL.into_iter().find(|kind| kind.name() == name);
+    if kind.is_none() && name != BEST {
+        let names = TierKind::ALL.map(TierKind::name).join("\", \"");
+        return Err(format!("`isolation` is \"{}\"; allowed are \"{BEST}\", \"{names}\"", name.escape_default()));
+    }
+    Ok(kind)
 }
 
 /// An address, or `none` for the Unix socket alone.
@@ -230,6 +251,7 @@ impl fmt::Display for Config {
             Some(address) => writeln!(f, "listen = \"{address}\"")?,
             None => writeln!(f, "listen = \"none\"")?,
         }
+        writeln!(f, "isolation = \"{}\"", self.isolation.map_or(BEST, TierKind::name))?;
         if let Some(server) = &self.redis {
             writeln!(f, "\n[cache]\nredis = \"{server}\"")?;
         }
@@ -271,6 +293,10 @@ mod tests {
             error("listen = '0.0.0.0:1'"),
             "the configuration c.toml: `listen` is \"0.0.0.0:1\", which other machines can reach: that needs TLS, which is not supported yet; use a loopback address"
         );
+        assert_eq!(
+            error("isolation = 'cgroup3'"),
+            "the configuration c.toml: `isolation` is \"cgroup3\"; allowed are \"best\", \"cgroup2\", \"cgroup1\", \"rlimit\""
+        );
         assert!(error("listen = ").starts_with("the configuration c.toml is not valid TOML: "));
         assert_eq!(
             error("[cache]\nredi = 'x'"),
@@ -304,8 +330,9 @@ mod tests {
         let mut config = Config::default();
         config.limits.running_tasks = 7;
         config.listen = None;
+        config.isolation = Some(TierKind::Rlimit);
         let again = parse(&config.to_string(), Path::new("c.toml")).unwrap();
         assert_eq!(again.limits, config.limits);
-        assert_eq!(again.listen, None);
+        assert_eq!((again.listen, again.isolation), (None, Some(TierKind::Rlimit)));
     }
 }

@@ -149,6 +149,22 @@ pub enum GatewayError {
         /// Where it was looked for.
         path: PathBuf,
     },
+    /// What is to hold process trees to their limits is not to be had.
+    #[error("`isolation` is \"{wanted}\", which this machine does not let chitin have; there is: {here}")]
+    NoTier {
+        /// What the configuration wants.
+        wanted: &'static str,
+        /// What there is, the best first.
+        here: String,
+    },
+    /// The same, though it seemed to be.
+    #[error("`isolation` is \"{wanted}\", and its control groups cannot be made")]
+    Tier {
+        /// What the configuration wants.
+        wanted: &'static str,
+        /// Why.
+        source: chitin_shim::groups::TierError,
+    },
     /// The system refuses something a gateway needs.
     #[error("cannot {step}")]
     System {
@@ -200,13 +216,14 @@ impl GatewayError {
         match self {
             Self::AlreadyRunning { pid, .. } => ErrorKind::AlreadyRunning { pid: *pid },
             Self::InUse { .. } => ErrorKind::InUse,
-            Self::Config(_) => ErrorKind::Config,
+            Self::Config(_) | Self::NoTier { .. } => ErrorKind::Config,
             Self::TakeOver(_) => ErrorKind::Crash,
             Self::DataDir { .. }
             | Self::Listen { .. }
             | Self::Store(_)
             | Self::Damaged { .. }
             | Self::NoShim { .. }
+            | Self::Tier { .. }
             | Self::System { .. } => ErrorKind::Other,
         }
     }

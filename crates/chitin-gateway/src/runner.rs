@@ -59,7 +59,7 @@ pub(crate) struct Context {
 impl Context {
     /// Where an attempt's tree is kept, if this gateway gave it its place.
     pub(crate) fn isolation(&self, key: AttemptKey) -> Isolation {
-        let all = ResourceLimits { memory_bytes: Some(1), pids: Some(1), cpu_millis: Some(1) };
+        let all = ResourceLimits { memory_bytes: Some(1), pids: Some(1), ..ResourceLimits::default() };
         self.tier.isolation(&self.instance, &key.id.to_string(), key.attempt.0, &all)
     }
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chitin_core::{EventName, Pace};
-use chitin_shim::groups::Tier;
+use chitin_shim::groups::{self, Tier, TierKind};
 use chitin_shim::start::ForkServer;
 use chitin_store::{
     Ballast, Commit, Left, NoReason, Reader, SpoolVerdict, StoreError, StoreOptions, TokenRow, Verdict,
@@ -172,7 +172,7 @@ impl Life {
         )?;
 
         data.write_instance(&instance).map_err(system("write down the instance's name"))?;
-        let tier = tier(&instance);
+        let tier = tier(&instance, config.isolation, limits.task_cpu_weight)?;
         let readers =
             Readers::new(database, store_options.clone(), limits.readers, Arc::clone(engine.status()));
         let spool = Spool::new(data.join(names::SPOOL));
@@ -346,11 +346,21 @@ pub(crate) fn runtime() -> Result<Runtime, GatewayError> {
         .map_err(system("start the async runtime"))
 }
 
-/// The best means of keeping process trees together that works here.
-fn tier(instance: &str) -> Tier {
-    let tier = chitin_shim::groups::detect();
-    match tier.prepare(instance) {
-        Ok(()) => tier,
+/// The means of keeping process trees together: those that are wanted, or else the best that work here.
+fn tier(instance: &str, wanted: Option<TierKind>, cpu_weight: u64) -> Result<Tier, GatewayError> {
+    let here = groups::all();
+    let names = here.iter().map(Tier::name).collect::<Vec<_>>().join(", ");
+    let (others, fit): (Vec<Tier>, Vec<Tier>) =
+        here.into_iter().partition(|tier| wanted.is_some_and(|kind| kind != tier.kind()));
+    let Some(tier) = fit.into_iter().next() else {
+        let wanted = wanted.map_or("", TierKind::name);
+        return Err(GatewayError::NoTier { wanted, here: names });
+    };
+    // An earlier gateway may have had another one: what still runs there has groups, which its shims remove.
+    others.iter().for_each(|other| other.remove(instance));
+    match tier.prepare(instance, cpu_weight) {
+        Ok(()) => Ok(tier),
+        Err(source) if wanted.is_some() => Err(GatewayError::Tier { wanted: tier.name(), source }),
         Err(error) => {
             let error = chain(&error);
             tracing::warn!(
@@ -358,7 +368,7 @@ fn tier(instance: &str) -> Tier {
                 tier = tier.name(),
                 "control groups cannot be made; limits are best effort"
             );
-            Tier::Rlimit
+            Ok(Tier::Rlimit)
         }
     }
 }

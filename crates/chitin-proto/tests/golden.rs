@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// Every version there was, and today's.
-const VERSIONS: [u16; 2] = [1, PROTOCOL_VERSION];
+const VERSIONS: [u16; 3] = [1, 2, PROTOCOL_VERSION];
 
 fn file(version: u16, name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/v{version}")).join(name)
@@ -49,6 +49,7 @@ fn reports(v: u16) -> Vec<ExitReport> {
         running_ms: 1_500,
         peak_memory_bytes: Some(1_000_000),
         cpu_ms: 12,
+        pids_refused: (v >= 3).then_some(PidsRefused { limit: 50, times: 7 }),
         stdout: StreamReport {
             total_bytes: 30_000_000,
             segments: vec![segment(0, 10_000_000), segment(20_000_000, 7)],
@@ -61,6 +62,7 @@ fn reports(v: u16) -> Vec<ExitReport> {
         exit_code: None,
         started_at_ms: None,
         peak_memory_bytes: None,
+        pids_refused: None,
         stdout: StreamReport::default(),
         interleave_bytes: 0,
         result: None,
@@ -141,6 +143,7 @@ fn exit_records_are_as_they_were() {
 #[test]
 fn orders_are_as_they_were() {
     for v in VERSIONS {
+        let since_3 = v >= 3;
         let order = |isolation| Order {
             v,
             task: "01a20ca3-1de5-72a2-b220-d2ca14c2cf52".to_owned(),
@@ -154,7 +157,14 @@ fn orders_are_as_they_were() {
             merge: true,
             timeout_ms: Some(1_000),
             grace_ms: 10_000,
-            limits: ResourceLimits { memory_bytes: Some(500_000_000), pids: Some(50), cpu_millis: Some(500) },
+            limits: ResourceLimits {
+                memory_bytes: Some(500_000_000),
+                pids: Some(50),
+                cpu_millis: Some(500),
+                file_bytes: since_3.then_some(1_000_000_000),
+                open_files: since_3.then_some(1_024),
+                nice: if since_3 { 3 } else { 0 },
+            },
             isolation,
             segment_bytes: 10_000_000,
             result_max_bytes: 10_000_000,
@@ -179,7 +189,7 @@ fn an_order_of_another_age_is_not_taken() {
 
 #[test]
 fn what_a_later_version_adds_is_passed_over() {
-    let line = br#"{"type":"attach","v":3,"epoch":7,"of_the_future":[1,2]}"#;
-    assert_eq!(decode_frame::<ToShim>(line).unwrap(), ToShim::Attach { v: 3, epoch: 7 });
+    let line = br#"{"type":"attach","v":9,"epoch":7,"of_the_future":[1,2]}"#;
+    assert_eq!(decode_frame::<ToShim>(line).unwrap(), ToShim::Attach { v: 9, epoch: 7 });
     assert!(decode_frame::<ToShim>(br#"{"type":"of_the_future"}"#).is_err(), "and a new word is no frame");
 }

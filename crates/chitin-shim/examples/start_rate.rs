@@ -70,7 +70,7 @@ fn main() {
     let (count, parallel): (usize, usize) = (count.parse().unwrap(), parallel.parse().unwrap());
     let tier = if tier == "best" { detect() } else { Tier::Rlimit };
     let instance = format!("rate-{}", std::process::id());
-    tier.prepare(&instance).unwrap();
+    tier.prepare(&instance, 50).unwrap();
     let shim = Path::new(shim);
     let began = Instant::now();
     std::thread::scope(|scope| {

@@ -17,6 +17,7 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::stat::{Mode, fstatat};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, fchdir, getppid, setpgid, write};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::groups::Groups;
 use crate::spool::Spool;
@@ -78,6 +79,7 @@ pub(crate) fn start(
         (Some(reader), end)
     };
     let shim = Pid::this();
+    let autogroup_nice = order.limits.nice.to_string();
     let mut trouble = None;
     let mut child = || {
         let steps = || -> Result<Infallible, Trouble> {
@@ -99,8 +101,11 @@ pub(crate) fn start(
             dup2_stdout(&stdout_end).map_err(Trouble::Arrange)?;
             dup2_stderr(&stderr_end).map_err(Trouble::Arrange)?;
             chitin_failpoints::failpoint!("shim.child.exec.before");
+            yield_to_others(order.limits.nice, &autogroup_nice);
             sys::cloexec_from_3();
             sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).map_err(Trouble::Arrange)?;
+            bound(Resource::Fsize, order.limits.file_bytes)?;
+            bound(Resource::Nofile, order.limits.open_files)?;
             Err(Trouble::Exec(execute(&program)))
         };
         trouble = steps().err();
@@ -129,6 +134,28 @@ fn reset_oom_score() {
     if let Ok(file) = open(c"/proc/self/oom_score_adj", OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty()) {
         let _ = write(&file, b"0");
     }
+}
+
+/// Lowers the weight of the CPU time of this process and of all it starts. Where the kernel groups processes by session,
+/// niceness counts among those of a session alone, and the session has one of its own: this is the shim's, too, which
+/// still goes before its command. That neither may be had is no reason not to run.
+fn yield_to_others(nice: u8, autogroup_nice: &str) {
+    if nice == 0 {
+        return;
+    }
+    let _ = rustix::process::nice(nice.into());
+    if let Ok(file) = open(c"/proc/self/autogroup", OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty()) {
+        let _ = write(&file, autogroup_nice.as_bytes());
+    }
+}
+
+/// Sets a limit that each process of the tree inherits and none can raise. The last steps before the command: nothing of
+/// ours is held to them. What this process may not have itself stays as it is.
+fn bound(resource: Resource, most: Option<u64>) -> Result<(), Trouble> {
+    let Some(most) = most else { return Ok(()) };
+    let most = getrlimit(resource).maximum.map_or(most, |own| own.min(most));
+    let limit = Rlimit { current: Some(most), maximum: Some(most) };
+    setrlimit(resource, limit).map_err(|e| Trouble::Arrange(Errno::from_raw(e.raw_os_error())))
 }
 
 /// Opens the directory to run in.

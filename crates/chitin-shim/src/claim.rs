@@ -93,7 +93,7 @@ mod tests {
             merge: false,
             timeout_ms: None,
             grace_ms: 1,
-            limits: ResourceLimits { memory_bytes: None, pids: None, cpu_millis: None },
+            limits: ResourceLimits::default(),
             isolation: Isolation::Rlimit,
             segment_bytes: 1,
             result_max_bytes: 1,

@@ -9,6 +9,6 @@ mod made;
 mod tier;
 
 pub use cap::MemoryCap;
-pub use detect::detect;
+pub use detect::{all, detect};
 pub(crate) use made::Groups;
-pub use tier::{Tier, TierError};
+pub use tier::{Tier, TierError, TierKind};

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 
 use chitin_failpoints::{failpoint, planted};
 use chitin_proto::shim::{
-    Cause, EXIT_RECORD_BYTES, ExitReport, NotStarted, Order, PROTOCOL_VERSION, ResultReport,
+    Cause, EXIT_RECORD_BYTES, ExitReport, NotStarted, Order, PROTOCOL_VERSION, PidsRefused, ResultReport,
     encode_exit_record, names,
 };
 use nix::fcntl::{FallocateFlags, OFlag, fallocate};
@@ -104,12 +104,18 @@ pub(crate) fn of_run(
         running_ms: run.ended_ms.saturating_sub(run.started_ms).saturating_sub(run.stood_ms),
         peak_memory_bytes: groups.peak_memory_bytes().or_else(largest_process),
         cpu_ms: groups.cpu_ms().or_else(waited_for_ms).unwrap_or(0),
+        pids_refused: pids_refused(order.limits.pids, groups),
         stdout,
         stderr,
         interleave_bytes,
         result: result(spool, order.result_max_bytes).unwrap_or(None),
         ..blank(order, Cause::Exited)
     }
+}
+
+fn pids_refused(limit: Option<u64>, groups: &Groups) -> Option<PidsRefused> {
+    let refused = |limit| PidsRefused { limit, times: groups.pids_refused() };
+    limit.map(refused).filter(|refused| refused.times > 0)
 }
 
 /// The report of a command that never ran.
@@ -131,6 +137,7 @@ fn blank(order: &Order, cause: Cause) -> ExitReport {
         running_ms: 0,
         peak_memory_bytes: None,
         cpu_ms: 0,
+        pids_refused: None,
         stdout: Default::default(),
         stderr: Default::default(),
         interleave_bytes: 0,

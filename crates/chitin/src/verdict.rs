@@ -41,8 +41,8 @@ fn of_attempt(task: &TaskView, attempt: &AttemptView) -> Option<String> {
         Some("stalled") => Some("stalled: it made no progress for too long".to_owned()),
         Some("oom_killed") => Some(out_of_memory(task, attempt)),
         Some("signalled") => Some(match attempt.signal {
-            Some(signal) => format!("ended by {}", signal_name(signal)),
-            None => "ended by a signal".to_owned(),
+            Some(signal) => with_error(&format!("ended by {}", signal_name(signal))),
+            None => with_error("ended by a signal"),
         }),
         Some("worker_lost") => Some(with_error("lost its worker")),
         Some("host_lost") => Some(with_error("lost when the machine stopped")),

@@ -5,10 +5,14 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use chitin_core::{AttemptEnd, Limits, Outcome, Produced, StoredOutput, StoredResult};
-use chitin_proto::shim::{Cause, ExitReport, NotStarted, StartStep, StreamReport, names};
+use chitin_proto::shim::{Cause, ExitReport, NotStarted, PidsRefused, StartStep, StreamReport, names};
 use sha2::{Digest, Sha256};
 
 use super::shortage;
+
+const SIGXFSZ: i32 = 25;
+const TOO_LARGE_A_FILE: &str = "a file was to grow beyond the largest size that it may have (`task_file_bytes`, unless \
+                                the command has set a limit of its own)";
 
 /// The end, what it left, and the bytes that brings to a commit.
 ///
@@ -59,8 +63,12 @@ fn attempt_end(report: &ExitReport) -> AttemptEnd {
     };
     match &report.cause {
         Cause::Exited if report.exit_code == Some(0) => end.outcome = Outcome::Succeeded,
-        Cause::Exited => {}
-        Cause::Signalled => end.outcome = Outcome::Signalled,
+        Cause::Exited => end.error = report.pids_refused.map(too_many_processes),
+        Cause::Signalled => {
+            end.outcome = Outcome::Signalled;
+            // The kernel's word for a file that may not grow further.
+            end.error = (report.signal == Some(SIGXFSZ)).then(|| TOO_LARGE_A_FILE.to_owned());
+        }
         Cause::TimedOut => {
             end.outcome = Outcome::TimedOut;
             end.error = Some(format!("ran {:.1} s, longer than its timeout", seconds(report.running_ms)));
@@ -75,6 +83,11 @@ fn attempt_end(report: &ExitReport) -> AttemptEnd {
         Cause::NotStarted(why) => not_started(&mut end, why),
     }
     end
+}
+
+/// The command was refused a process and ended in its own way, for which this is the likely reason.
+fn too_many_processes(PidsRefused { limit, times }: PidsRefused) -> String {
+    format!("at its limit of {limit} processes and threads it was refused another one, {times} times in all")
 }
 
 fn not_started(end: &mut AttemptEnd, why: &NotStarted) {

@@ -142,7 +142,7 @@ fn recorded(context: &Arc<Context>, key: AttemptKey, report: ExitReport) {
 /// gateway may make its groups elsewhere.
 fn end_tree(context: &Context, key: AttemptKey, claim: &Claim) -> bool {
     let task = key.id.to_string();
-    let limits = ResourceLimits { memory_bytes: Some(1), pids: Some(1), cpu_millis: Some(1) };
+    let limits = ResourceLimits { memory_bytes: Some(1), pids: Some(1), ..ResourceLimits::default() };
     let isolation = match &claim.shim {
         Some(shim) => shim.isolation.clone(),
         None => context.tier.isolation(&context.instance, &task, key.attempt.0, &limits),

@@ -9,6 +9,7 @@ use chitin_core::{AttemptEnd, Input, Outcome, Payload, Policy, Produced, StartOr
 use chitin_failpoints::failpoint;
 use chitin_proto::http::EnvVars;
 use chitin_proto::shim::{Order, PROTOCOL_VERSION, ResourceLimits};
+use chitin_shim::groups::Tier;
 use chitin_shim::start::SpawnError;
 use chitin_store::{StoreError, Verdict};
 
@@ -181,7 +182,7 @@ fn write_order(
         serde_json::from_str(&payload.env)
             .map_err(|source| StartError::Malformed { what: "environment", source })?
     };
-    let limits = resource_limits(policy, &context.limits);
+    let limits = resource_limits(policy, &context.limits, &context.tier);
     let order = Order {
         v: PROTOCOL_VERSION,
         attempt: key.attempt.0,
@@ -203,12 +204,20 @@ fn write_order(
     Ok((order, payload.stdin))
 }
 
-pub(super) fn resource_limits(policy: &Policy, limits: &chitin_core::Limits) -> ResourceLimits {
+pub(super) fn resource_limits(
+    policy: &Policy,
+    limits: &chitin_core::Limits,
+    tier: &Tier,
+) -> ResourceLimits {
+    let unless_none = |limit: u64| (limit > 0).then_some(limit);
     let memory = policy.memory_bytes.map_or(limits.task_memory_bytes, i64::unsigned_abs);
     let memory = memory.min(monitor::most_for_one(limits));
     ResourceLimits {
         memory_bytes: Some(memory),
-        pids: policy.pids.map(i64::unsigned_abs),
+        pids: Some(policy.pids.map_or(limits.task_pids, i64::unsigned_abs)),
         cpu_millis: policy.cpu_millis.map(i64::unsigned_abs),
+        file_bytes: unless_none(limits.task_file_bytes),
+        open_files: unless_none(limits.task_open_files),
+        nice: tier.nice(limits.task_cpu_weight),
     }
 }

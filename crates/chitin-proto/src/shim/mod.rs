@@ -12,6 +12,7 @@
 //! |---|---|
 //! | 1 | |
 //! | 2 | [`ToShim::Pause`], [`ToShim::Resume`] |
+//! | 3 | size of files, open files and niceness in [`ResourceLimits`]; [`ExitReport::pids_refused`] |
 
 mod frame;
 mod order;
@@ -22,11 +23,12 @@ pub use frame::{FrameError, FromShim, MAX_FRAME_BYTES, ToShim, decode_frame, enc
 pub use order::{Isolation, Order, OrderError, ResourceLimits};
 pub use record::{EXIT_RECORD_BYTES, RecordError, decode_exit_record, encode_exit_record};
 pub use report::{
-    Cause, Claim, ClaimedBy, ExitReport, NotStarted, ResultReport, SegmentReport, StartStep, StreamReport,
+    Cause, Claim, ClaimedBy, ExitReport, NotStarted, PidsRefused, ResultReport, SegmentReport, StartStep,
+    StreamReport,
 };
 
 /// The version of orders, frames and claims written today.
-pub const PROTOCOL_VERSION: u16 = 2;
+pub const PROTOCOL_VERSION: u16 = 3;
 
 /// The oldest version that is still read.
 pub const OLDEST_VERSION: u16 = 1;

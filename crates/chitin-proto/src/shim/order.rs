@@ -48,7 +48,7 @@ pub struct Order {
     pub result_max_bytes: u64,
 }
 
-/// Limits of the whole process tree; `None`: not limited here.
+/// Limits of the whole process tree, and what each process in it inherits; `None`: not limited here.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResourceLimits {
     /// Memory of the tree, in bytes.
@@ -57,6 +57,13 @@ pub struct ResourceLimits {
     pub pids: Option<u64>,
     /// CPU time a second, in thousandths of a core.
     pub cpu_millis: Option<u64>,
+    /// The size of a file that a process writes, in bytes. Since version 3.
+    pub file_bytes: Option<u64>,
+    /// Descriptors that a process has open at once; `None`: as the shim. Since version 3.
+    pub open_files: Option<u64>,
+    /// Niceness beyond the shim's own, where no group weighs the tree's CPU time. Since version 3.
+    #[serde(default)]
+    pub nice: u8,
 }
 
 /// The means of keeping a process tree together, best first. Each path is a group made for this attempt alone, by the
@@ -75,7 +82,7 @@ pub enum Isolation {
         memory: Option<PathBuf>,
         /// Under the pids controller; made only if the order limits processes.
         pids: Option<PathBuf>,
-        /// Under the cpu controller; made only if the order limits CPU time.
+        /// Under the cpu controller.
         cpu: Option<PathBuf>,
         /// In the version 2 tree: kill, freeze, CPU time used.
         unified: Option<PathBuf>,

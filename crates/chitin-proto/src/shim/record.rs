@@ -12,7 +12,7 @@ pub const EXIT_RECORD_BYTES: usize = MAX_FRAME_BYTES + 64;
 const MAGIC: &str = "chitin-exit";
 
 /// The version of the record's first line and of the report in it. It is the record's own: a gateway of any age that finds
-/// one reads it for as long as nothing of it changes.
+/// one reads it for as long as nothing of it changes but what may be passed over or be missing.
 const RECORD_VERSION: u16 = 1;
 
 /// Why bytes are no exit record.
@@ -101,6 +101,7 @@ mod tests {
             running_ms: 1,
             peak_memory_bytes: None,
             cpu_ms: 0,
+            pids_refused: None,
             stdout: StreamReport::default(),
             stderr: StreamReport::default(),
             interleave_bytes: 0,

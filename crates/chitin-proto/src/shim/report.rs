@@ -56,6 +56,8 @@ pub struct ExitReport {
     pub peak_memory_bytes: Option<u64>,
     /// CPU time of the whole tree, in milliseconds.
     pub cpu_ms: u64,
+    /// It met its limit of processes; `None`: it did not, or has none. Since version 3.
+    pub pids_refused: Option<PidsRefused>,
     /// Standard output.
     pub stdout: StreamReport,
     /// Standard error.
@@ -64,6 +66,15 @@ pub struct ExitReport {
     pub interleave_bytes: u64,
     /// The result file, if the command wrote one.
     pub result: Option<ResultReport>,
+}
+
+/// A tree that wanted more processes than it may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PidsRefused {
+    /// The limit: processes and threads at once.
+    pub limit: u64,
+    /// How often the kernel refused another one.
+    pub times: u64,
 }
 
 /// Why an attempt ended. What the shim did itself is never told as the command's own doing.

@@ -17,12 +17,20 @@ pub(super) struct Mount {
     pub(super) controllers: Option<Vec<String>>,
 }
 
-/// The best tier that works here. Makes and removes a group in each tree it tries; some file accesses, once at start.
+/// The best tier that works here; see [`all`].
 #[must_use]
 pub fn detect() -> Tier {
+    all().into_iter().next().unwrap_or(Tier::Rlimit)
+}
+
+/// The tiers that work here, the best first. Makes and removes a group in each tree it tries; some file accesses, once at
+/// start.
+#[must_use]
+pub fn all() -> Vec<Tier> {
     let mounts = mounts(&files::read(Path::new("/proc/self"), "mountinfo").unwrap_or_default());
     let own = files::read(Path::new("/proc/self"), "cgroup").unwrap_or_default();
-    cgroup2(&mounts, &own).or_else(|| cgroup1(&mounts, &own)).unwrap_or(Tier::Rlimit)
+    let groups = [cgroup2(&mounts, &own), cgroup1(&mounts, &own)];
+    groups.into_iter().flatten().chain([Tier::Rlimit]).collect()
 }
 
 pub(super) fn mounts(mountinfo: &str) -> Vec<Mount> {

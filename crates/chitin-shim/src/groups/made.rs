@@ -68,6 +68,8 @@ pub(crate) struct Groups {
     made: Vec<Rc<Leaf>>,
     join: Vec<File>,
     memory: Memory,
+    /// Where processes are limited and counted.
+    pids: Option<Rc<Leaf>>,
     /// The version 2 group, with `cgroup.kill` and `cpu.stat`.
     unified: Option<Rc<Leaf>>,
 }
@@ -75,7 +77,7 @@ pub(crate) struct Groups {
 impl Groups {
     /// No groups.
     pub(crate) fn none() -> Self {
-        Self { made: Vec::new(), join: Vec::new(), memory: Memory::Nowhere, unified: None }
+        Self { made: Vec::new(), join: Vec::new(), memory: Memory::Nowhere, pids: None, unified: None }
     }
 
     /// Makes what the order names; what was made before a failure is removed again.
@@ -98,6 +100,7 @@ impl Groups {
                 let group = self.add(group)?;
                 limit_v2(&group, limits)?;
                 self.memory = Memory::V2(Rc::clone(&group));
+                self.pids = limits.pids.map(|_| Rc::clone(&group));
                 self.unified = Some(group);
             }
             Isolation::Cgroup1 { memory, pids, cpu, unified } => {
@@ -109,12 +112,16 @@ impl Groups {
                     self.memory = Memory::V1(group);
                 }
                 if let (Some(group), Some(max)) = (pids, limits.pids) {
-                    set(&*self.add(group)?, "pids.max", &max.to_string())?;
-                }
-                if let (Some(group), Some(millis)) = (cpu, limits.cpu_millis) {
                     let group = self.add(group)?;
-                    set(&group, "cpu.cfs_period_us", &CPU_PERIOD_US.to_string())?;
-                    set(&group, "cpu.cfs_quota_us", &quota_us(millis).to_string())?;
+                    set(&group, "pids.max", &max.to_string())?;
+                    self.pids = Some(group);
+                }
+                if let Some(group) = cpu {
+                    let group = self.add(group)?;
+                    if let Some(millis) = limits.cpu_millis {
+                        set(&group, "cpu.cfs_period_us", &CPU_PERIOD_US.to_string())?;
+                        set(&group, "cpu.cfs_quota_us", &quota_us(millis).to_string())?;
+                    }
                 }
                 if let Some(group) = unified {
                     self.unified = Some(self.add(group)?);
@@ -181,6 +188,11 @@ impl Groups {
             Memory::V2(group) => group.keyed("memory.events", "oom_kill"),
         }
         .unwrap_or(0)
+    }
+
+    /// Processes and threads that the kernel refused here because there were as many as there may be.
+    pub(crate) fn pids_refused(&self) -> u64 {
+        self.pids.as_ref().and_then(|group| group.keyed("pids.events", "max")).unwrap_or(0)
     }
 
     /// An announcement of every out-of-memory condition. Only version 1 needs it: version 2 ends the whole group.

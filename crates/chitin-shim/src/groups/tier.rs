@@ -11,7 +11,33 @@ use chitin_proto::shim::{Isolation, ResourceLimits};
 
 use super::files;
 
-/// The best means there are; see [`super::detect`].
+/// Which means, wherever they are to be found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TierKind {
+    /// Version 2.
+    Cgroup2,
+    /// Version 1.
+    Cgroup1,
+    /// No groups.
+    Rlimit,
+}
+
+impl TierKind {
+    /// All of them, the best first.
+    pub const ALL: [Self; 3] = [Self::Cgroup2, Self::Cgroup1, Self::Rlimit];
+
+    /// As the configuration names it and `chitin status` shows it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cgroup2 => "cgroup2",
+            Self::Cgroup1 => "cgroup1",
+            Self::Rlimit => "rlimit",
+        }
+    }
+}
+
+/// Means that there are; see [`super::detect`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Tier {
     /// Version 2 with memory and pids delegated.
@@ -43,6 +69,12 @@ pub enum Tier {
 /// `Delegate=yes` and `DelegateSubgroup=chitin-own`, or a restart finds tasks in the way of the unit's own group.
 pub(super) const OWN_LEAF: &str = "chitin-own";
 
+/// What no group holds a tree to where there is none for CPU time.
+const NO_CPU: &[&str] = &["cpus", "cpu weight (by niceness)"];
+
+/// The greatest niceness there is.
+const NICEST: u8 = 19;
+
 /// Why an instance has no place.
 #[derive(Debug, thiserror::Error)]
 pub enum TierError {
@@ -62,6 +94,16 @@ pub enum TierError {
         /// Why.
         source: io::Error,
     },
+    /// The share of CPU time cannot be set.
+    #[error("cannot set {file} of the group {}", group.display())]
+    Weigh {
+        /// Which.
+        group: PathBuf,
+        /// The control file.
+        file: &'static str,
+        /// Why.
+        source: io::Error,
+    },
     /// The controllers are not handed on.
     #[error("cannot enable controllers in {}", group.display())]
     Controllers {
@@ -77,35 +119,59 @@ fn place(base: &Path, instance: &str) -> PathBuf {
 }
 
 impl Tier {
-    /// As `chitin status` shows it.
+    /// Which it is.
+    #[must_use]
+    pub fn kind(&self) -> TierKind {
+        match self {
+            Self::Cgroup2 { .. } => TierKind::Cgroup2,
+            Self::Cgroup1 { .. } => TierKind::Cgroup1,
+            Self::Rlimit => TierKind::Rlimit,
+        }
+    }
+
+    /// See [`TierKind::name`].
     #[must_use]
     pub fn name(&self) -> &'static str {
-        match self {
-            Self::Cgroup2 { .. } => "cgroup2",
-            Self::Cgroup1 { .. } => "cgroup1",
-            Self::Rlimit => "rlimit",
-        }
+        self.kind().name()
     }
 
     /// What is not enforced here, or only as well as can be, in words for `chitin status`.
     #[must_use]
     pub fn not_enforced(&self) -> Vec<&'static str> {
         match self {
-            Self::Cgroup2 { cpu, .. } => (!cpu).then_some("cpus").into_iter().collect(),
+            Self::Cgroup2 { cpu: true, .. } => Vec::new(),
+            Self::Cgroup2 { cpu: false, .. } => NO_CPU.to_vec(),
             Self::Cgroup1 { pids, cpu, .. } => {
                 let pids = pids.is_none().then_some("pids");
-                pids.into_iter().chain(cpu.is_none().then_some("cpus")).collect()
+                let cpu = if cpu.is_none() { NO_CPU } else { &[] };
+                pids.into_iter().chain(cpu.iter().copied()).collect()
             }
-            Self::Rlimit => vec![
-                "memory (looked at twice a second)",
-                "pids",
-                "cpus",
-                "trees of a killed shim (found by their environment)",
-            ],
+            Self::Rlimit => [
+                &["memory (looked at twice a second)", "pids"],
+                NO_CPU,
+                &["trees of a killed shim (found by their environment)"],
+            ]
+            .concat(),
         }
     }
 
-    /// Where an attempt's tree is to be kept. Of version 1 the pids and cpu groups are named only if they are needed.
+    /// What a command's niceness is raised by, where no group gives all of them together their weight of CPU time
+    /// (100: that of anybody else). A step of niceness is a fifth of a process's weight (`sched(7)`).
+    #[must_use]
+    pub fn nice(&self, cpu_weight: u64) -> u8 {
+        match self {
+            Self::Cgroup2 { cpu: true, .. } | Self::Cgroup1 { cpu: Some(_), .. } => 0,
+            Self::Cgroup2 { cpu: false, .. } | Self::Cgroup1 { cpu: None, .. } | Self::Rlimit => {
+                let wanted = cpu_weight.saturating_mul(1_000);
+                let weights = std::iter::successors(Some(80_000_u64), |weight| Some(weight / 5 * 4));
+                let steps = weights.take(NICEST.into()).take_while(|weight| *weight >= wanted).count();
+                u8::try_from(steps).unwrap_or(NICEST)
+            }
+        }
+    }
+
+    /// Where an attempt's tree is to be kept. Of version 1 the pids group is named only if it is needed; the one for cpu
+    /// is always, since what is outside has a weight of its own.
     #[must_use]
     pub fn isolation(&self, instance: &str, task: &str, attempt: u32, limits: &ResourceLimits) -> Isolation {
         let leaf = |base: &PathBuf| place(base, instance).join(format!("{task}.{attempt}"));
@@ -114,7 +180,7 @@ impl Tier {
             Self::Cgroup1 { memory, pids, cpu, unified } => Isolation::Cgroup1 {
                 memory: Some(leaf(memory)),
                 pids: pids.as_ref().filter(|_| limits.pids.is_some()).map(leaf),
-                cpu: cpu.as_ref().filter(|_| limits.cpu_millis.is_some()).map(leaf),
+                cpu: cpu.as_ref().map(leaf),
                 unified: unified.as_ref().map(leaf),
             },
             Self::Rlimit => Isolation::Rlimit,
@@ -157,11 +223,12 @@ impl Tier {
         places
     }
 
-    /// Makes the instance's groups; doing it again is the same. To be called before the first attempt.
+    /// Makes the instance's groups; doing it again is the same. To be called before the first attempt. All attempts together
+    /// have this weight of the CPU time, 100 being that of the groups beside them: the gateway's, for one.
     ///
     /// # Errors
     /// See [`TierError`]: use [`Tier::Rlimit`] then, and say so.
-    pub fn prepare(&self, instance: &str) -> Result<(), TierError> {
+    pub fn prepare(&self, instance: &str, cpu_weight: u64) -> Result<(), TierError> {
         if let Self::Cgroup2 { base, leave, cpu } = self {
             if *leave {
                 leave_base(base)?;
@@ -177,7 +244,20 @@ impl Tier {
                 hand_on(&group, *cpu)?;
             }
         }
-        Ok(())
+        self.weigh(instance, cpu_weight)
+    }
+
+    fn weigh(&self, instance: &str, cpu_weight: u64) -> Result<(), TierError> {
+        let (base, file, weight) = match self {
+            Self::Cgroup2 { base, cpu: true, .. } => (base, "cpu.weight", cpu_weight),
+            // What has a weight of 100 has 1,024 shares.
+            Self::Cgroup1 { cpu: Some(base), .. } => {
+                (base, "cpu.shares", cpu_weight.saturating_mul(1_024) / 100)
+            }
+            Self::Cgroup2 { cpu: false, .. } | Self::Cgroup1 { cpu: None, .. } | Self::Rlimit => return Ok(()),
+        };
+        let group = place(base, instance);
+        files::write(&group, file, &weight.to_string()).map_err(|source| TierError::Weigh { group, file, source })
     }
 
     /// Removes groups of this instance's attempts, but those whose name (`<task>.<attempt>`) is to be kept, wherever
@@ -247,10 +327,19 @@ mod tests {
         let expected = Isolation::Cgroup1 {
             memory: Some("/m/chitin-i/t.2".into()),
             pids: Some("/p/chitin-i/t.2".into()),
-            cpu: None,
+            cpu: Some("/c/chitin-i/t.2".into()),
             unified: Some("/u/chitin-i/t.2".into()),
         };
         assert_eq!(tier.isolation("i", "t", 2, &limits), expected);
+    }
+
+    #[test]
+    fn where_no_group_weighs_niceness_does() {
+        let nice = |weight| Tier::Rlimit.nice(weight);
+        // By the kernel's own table 3 steps are 526 of 1,024, 10 are 110.
+        assert_eq!([10_000, 100, 80, 50, 10, 1].map(nice), [0, 0, 1, 3, 10, 19]);
+        let groups = Tier::Cgroup2 { base: "/b".into(), leave: false, cpu: true };
+        assert_eq!(groups.nice(1), 0);
     }
 
     #[test]
@@ -258,8 +347,8 @@ mod tests {
         // Plain folders stand in for groups: the sweep removes folders.
         let dir = tempfile::tempdir().unwrap();
         let tier = Tier::Cgroup1 { memory: dir.path().into(), pids: None, cpu: None, unified: None };
-        tier.prepare("a").unwrap();
-        tier.prepare("a").unwrap();
+        tier.prepare("a", 50).unwrap();
+        tier.prepare("a", 50).unwrap();
         for leaf in ["chitin-a/t.1", "chitin-a/t.2", "chitin-b/t.1"] {
             fs::create_dir_all(dir.path().join(leaf)).unwrap();
         }

@@ -26,6 +26,8 @@ use tempfile::TempDir;
 pub const PATIENCE: Duration = Duration::from_secs(60);
 pub const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 pub const EPOCH: u64 = 5;
+/// Of the CPU time of all attempts of an instance.
+pub const WEIGHT: u64 = 50;
 
 static TASKS: AtomicU32 = AtomicU32::new(0);
 
@@ -45,7 +47,7 @@ pub fn tiers() -> Tiers {
         println!("skipped: no group tier on this machine");
         return Tiers(all);
     }
-    match best.prepare(&instance()) {
+    match best.prepare(&instance(), WEIGHT) {
         Ok(()) => all.push(best.clone()),
         Err(e) => println!("skipped: {}: {e}", best.name()),
     }
