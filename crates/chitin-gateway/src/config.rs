@@ -147,7 +147,10 @@ fn parse_isolation(name: &str) -> Result<Option<TierKind>, String> {
     let kind = TierKind::ALL.into_iter().find(|kind| kind.name() == name);
     if kind.is_none() && name != BEST {
         let names = TierKind::ALL.map(TierKind::name).join("\", \"");
-        return Err(format!("`isolation` is \"{}\"; allowed are \"{BEST}\", \"{names}\"", name.escape_default()));
+        return Err(format!(
+            "`isolation` is \"{}\"; allowed are \"{BEST}\", \"{names}\"",
+            name.escape_default()
+        ));
     }
     Ok(kind)
 }

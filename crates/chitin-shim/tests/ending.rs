@@ -16,7 +16,7 @@ const STRAY: &str = "setsid sh -c '(trap \"\" TERM HUP; echo $$ > stray; sleep 1
 fn a_timeout_ends_the_whole_tree() {
     let tiers = tiers();
     for tier in &tiers.0 {
-        let mut attempt = sh(tier, &format!("{STRAY} echo ready; sleep 1000"));
+        let mut attempt = sh(tier, &format!("{STRAY} echo ready; exec sleep 1000"));
         (attempt.order.timeout_ms, attempt.order.grace_ms) = (Some(1_000), 200);
         let report = attempt.run();
         assert_eq!((report.cause, report.exit_code, report.signal), (Cause::TimedOut, None, Some(15)));

@@ -4,9 +4,10 @@
 
 mod common;
 
-use chitin_proto::shim::{Cause, Isolation, ResourceLimits, StartStep};
+use chitin_proto::shim::{Cause, Isolation, PidsRefused, ResourceLimits, StartStep};
 use chitin_shim::groups::Tier;
 use common::{group_tiers, limited, sh, until};
+use rustix::process::{Resource, getrlimit};
 
 const LIMIT: u64 = 48_000_000;
 
@@ -66,6 +67,90 @@ fn the_pids_limit_holds_a_fork_bomb() {
         let report = attempt.run();
         assert_ne!(report.exit_code, Some(0), "the shell cannot fork and says so");
         assert!(attempt.stderr(&report).to_lowercase().contains("fork"), "{}", attempt.stderr(&report));
+    }
+}
+
+#[test]
+fn refused_processes_are_told_with_the_limit() {
+    for tier in &group_tiers().0 {
+        let limits = ResourceLimits { pids: Some(8), ..ResourceLimits::default() };
+        let many = "for i in 1 2 3 4 5 6 7 8 9; do sleep 1000 & done; wait";
+        let report = limited(tier, &["/bin/sh", "-c", many], limits.clone()).run();
+        assert_eq!(report.pids_refused, Some(PidsRefused { limit: 8, times: 1 }), "{}", tier.name());
+        let report = limited(tier, &["true"], limits).run();
+        assert_eq!(report.pids_refused, None, "{}", tier.name());
+    }
+}
+
+#[test]
+fn files_and_descriptors_are_bounded_for_the_command_alone() {
+    for tier in &common::tiers().0 {
+        let own = getrlimit(Resource::Nofile);
+        let attempt = sh(tier, "ulimit -Sn; ulimit -Hn; ulimit -f");
+        let shown = |limit: Option<u64>| limit.map_or("unlimited".to_owned(), |limit| limit.to_string());
+        let unbounded = format!("{}\n{}\nunlimited\n", shown(own.current), shown(own.maximum));
+        assert_eq!(attempt.stdout(&attempt.run()), unbounded, "as the shim was started with");
+
+        // What the command says may be longer than its files: the shim keeps that.
+        let limits =
+            ResourceLimits { file_bytes: Some(10_240), open_files: Some(77), ..ResourceLimits::default() };
+        let script = "ulimit -Sn; ulimit -Hn; ulimit -f; head -c 50000 /dev/zero; exec head -c 20000 /dev/zero > large";
+        let attempt = limited(tier, &["/bin/sh", "-c", script], limits);
+        let report = attempt.run();
+        // The shell counts in blocks of 512 bytes.
+        assert!(attempt.stdout(&report).starts_with("77\n77\n20\n"), "{}", attempt.stdout(&report));
+        assert_eq!((report.cause, report.signal), (Cause::Signalled, Some(25)), "SIGXFSZ");
+        assert_eq!(report.stdout.total_bytes, 50_009);
+        assert_eq!(attempt.file("large").metadata().unwrap().len(), 10_240);
+    }
+}
+
+#[test]
+fn a_niceness_is_the_commands_and_not_the_shims() {
+    let limits = ResourceLimits { nice: 7, ..ResourceLimits::default() };
+    let attempt = limited(&Tier::Rlimit, &["/bin/sh", "-c", "until [ -e go ]; do sleep 0.01; done"], limits);
+    let mut gateway = attempt.start();
+    let command = gateway.started();
+    // Field 19; counted from behind the name.
+    let nice = |pid: u32| -> i32 {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        stat.rsplit(") ").next().unwrap().split(' ').nth(16).unwrap().parse().unwrap()
+    };
+    let own = nice(std::process::id());
+    assert_eq!((nice(command), nice(gateway.shim_pid)), ((own + 7).min(19), own));
+    std::fs::write(attempt.file("go"), "").unwrap();
+    gateway.ended();
+    gateway.settle();
+}
+
+#[test]
+fn all_attempts_together_have_their_weight_of_cpu_time() {
+    for tier in &group_tiers().0 {
+        let (place, file, weight) = match tier {
+            Tier::Cgroup2 { base, cpu: true, .. } => (base, "cpu.weight", common::WEIGHT),
+            Tier::Cgroup1 { cpu: Some(base), .. } => (base, "cpu.shares", common::WEIGHT * 1_024 / 100),
+            _ => continue,
+        };
+        let place = place.join(format!("chitin-{}", common::instance()));
+        let written = std::fs::read_to_string(place.join(file)).unwrap();
+        assert_eq!(written.trim(), weight.to_string());
+        let attempt = sh(tier, "until [ -e go ]; do sleep 0.01; done");
+        let mut gateway = attempt.start();
+        let command = gateway.started();
+        let groups = std::fs::read_to_string(format!("/proc/{command}/cgroup")).unwrap();
+        let inside = groups.lines().any(|line| {
+            let controllers = line.split(':').nth(1).unwrap();
+            let is_cpu = match tier {
+                Tier::Cgroup2 { .. } => controllers.is_empty(),
+                _ => controllers.split(',').any(|name| name == "cpu"),
+            };
+            is_cpu && line.contains(&format!("chitin-{}/", common::instance()))
+        });
+        assert!(inside, "{groups}");
+        std::fs::write(attempt.file("go"), "").unwrap();
+        gateway.ended();
+        gateway.settle();
+        attempt.assert_nothing_left();
     }
 }
 

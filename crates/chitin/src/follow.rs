@@ -11,7 +11,6 @@ use crate::exit;
 use crate::failure::Failure;
 use crate::frames::{Decoder, FrameError, Piece, Stream};
 use crate::outputs::Outputs;
-use crate::text;
 
 /// What of the output is wanted.
 #[derive(Debug, Clone, Copy, Default)]
@@ -206,7 +205,10 @@ async fn stream(
             }
             Err(_) => answer.chunk().await,
         };
-        let Some(chunk) = chunk.map_err(Broken::Call)? else { return Ok(()) };
+        let Some(chunk) = chunk.map_err(Broken::Call)? else {
+            outputs.end();
+            return Ok(());
+        };
         *heard_at = clock::now();
         let mut bytes = chunk.as_ref();
         while let Some(piece) = decoder.next(&mut bytes).map_err(garbled)? {
@@ -236,12 +238,12 @@ async fn say_if_paused(client: &Client, id: &str, place: &mut Place, outputs: &m
 async fn write(piece: &Piece<'_>, place: &mut Place, outputs: &mut Outputs) -> Result<(), Failure> {
     let news = place.pass(piece);
     match (piece, news) {
-        (_, News::NextAttempt(attempt)) => outputs.remark(&format!("attempt {attempt} begins")),
-        (Piece::Bytes(stream, bytes), _) => outputs.write(*stream, bytes).await?,
-        (Piece::Omitted(stream, count), _) => {
-            let name = if *stream == Stream::Stdout { "stdout" } else { "stderr" };
-            outputs.remark(&format!("{} of {name} were not kept", text::count(*count, "byte")));
+        (_, News::NextAttempt(attempt)) => {
+            outputs.end();
+            outputs.remark(&format!("attempt {attempt} begins"));
         }
+        (Piece::Bytes(stream, bytes), _) => outputs.write(*stream, bytes).await?,
+        (Piece::Omitted(stream, count), _) => outputs.missing(*stream, *count),
         (Piece::Attempt(_), _) => outputs.progress.clear(),
     }
     Ok(())

@@ -7,6 +7,7 @@ use crate::failure::Failure;
 use crate::frames::Stream;
 use crate::out;
 use crate::style::Progress;
+use crate::text;
 
 /// Where the outputs go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,12 +26,20 @@ pub(crate) struct Outputs {
     stderr: Stderr,
     /// Cleared before anything else is written.
     pub(crate) progress: Progress,
+    /// Bytes that were not kept, after those that were told; none: nothing was missing yet.
+    missing: Option<u64>,
 }
 
 impl Outputs {
     /// Nothing written yet.
     pub(crate) fn new(route: Route) -> Self {
-        Self { route, stdout: tokio::io::stdout(), stderr: tokio::io::stderr(), progress: Progress::new() }
+        Self {
+            route,
+            stdout: tokio::io::stdout(),
+            stderr: tokio::io::stderr(),
+            progress: Progress::new(),
+            missing: None,
+        }
     }
 
     /// Writes bytes of an output; what came first is out first, also between the two.
@@ -47,6 +56,26 @@ impl Outputs {
             self.stdout.flush().await
         };
         written.await.map_err(|error| out::closed(&error))
+    }
+
+    /// Some bytes were not kept. Said where they are first missing; what else is, of a command that speaks faster than it is
+    /// read, is said at its end.
+    pub(crate) fn missing(&mut self, stream: Stream, count: u64) {
+        match &mut self.missing {
+            Some(more) => *more = more.saturating_add(count),
+            None => {
+                self.missing = Some(0);
+                let name = if stream == Stream::Stdout { "stdout" } else { "stderr" };
+                self.remark(&format!("{} of {name} were not kept", text::count(count, "byte")));
+            }
+        }
+    }
+
+    /// An attempt's output has come to its end.
+    pub(crate) fn end(&mut self) {
+        if let Some(more) = self.missing.take().filter(|more| *more > 0) {
+            self.remark(&format!("later {} more were not kept", text::count(more, "byte")));
+        }
     }
 
     /// A remark of ours, between the outputs.

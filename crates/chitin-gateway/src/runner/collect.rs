@@ -87,7 +87,8 @@ fn attempt_end(report: &ExitReport) -> AttemptEnd {
 
 /// The command was refused a process and ended in its own way, for which this is the likely reason.
 fn too_many_processes(PidsRefused { limit, times }: PidsRefused) -> String {
-    format!("at its limit of {limit} processes and threads it was refused another one, {times} times in all")
+    let were = if times == 1 { "was" } else { "were" };
+    format!("its limit of {limit} processes and threads was met: {times} more {were} refused")
 }
 
 fn not_started(end: &mut AttemptEnd, why: &NotStarted) {

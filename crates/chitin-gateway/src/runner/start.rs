@@ -204,11 +204,7 @@ fn write_order(
     Ok((order, payload.stdin))
 }
 
-pub(super) fn resource_limits(
-    policy: &Policy,
-    limits: &chitin_core::Limits,
-    tier: &Tier,
-) -> ResourceLimits {
+pub(super) fn resource_limits(policy: &Policy, limits: &chitin_core::Limits, tier: &Tier) -> ResourceLimits {
     let unless_none = |limit: u64| (limit > 0).then_some(limit);
     let memory = policy.memory_bytes.map_or(limits.task_memory_bytes, i64::unsigned_abs);
     let memory = memory.min(monitor::most_for_one(limits));

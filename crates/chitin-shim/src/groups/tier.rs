@@ -254,10 +254,16 @@ impl Tier {
             Self::Cgroup1 { cpu: Some(base), .. } => {
                 (base, "cpu.shares", cpu_weight.saturating_mul(1_024) / 100)
             }
-            Self::Cgroup2 { cpu: false, .. } | Self::Cgroup1 { cpu: None, .. } | Self::Rlimit => return Ok(()),
+            Self::Cgroup2 { cpu: false, .. } | Self::Cgroup1 { cpu: None, .. } | Self::Rlimit => {
+                return Ok(());
+            }
         };
         let group = place(base, instance);
-        files::write(&group, file, &weight.to_string()).map_err(|source| TierError::Weigh { group, file, source })
+        files::write(&group, file, &weight.to_string()).map_err(|source| TierError::Weigh {
+            group,
+            file,
+            source,
+        })
     }
 
     /// Removes groups of this instance's attempts, but those whose name (`<task>.<attempt>`) is to be kept, wherever

@@ -17,7 +17,7 @@ use chitin_proto::shim::{
     Cause, Claim, ExitReport, FromShim, Isolation, NotStarted, Order, PROTOCOL_VERSION, ResourceLimits,
     StreamReport, ToShim, decode_frame, encode_frame, names,
 };
-use chitin_shim::groups::{self, Tier};
+use chitin_shim::groups::{self, Tier, TierKind};
 use chitin_shim::recover::{self, Found};
 use chitin_shim::start::{self, Spawned};
 use tempfile::TempDir;
@@ -41,20 +41,28 @@ pub fn instance() -> String {
 pub struct Tiers(pub Vec<Tier>);
 
 pub fn tiers() -> Tiers {
-    let best = groups::detect();
-    let mut all = vec![Tier::Rlimit];
-    if best == Tier::Rlimit {
-        println!("skipped: no group tier on this machine");
-        return Tiers(all);
+    let mut all = groups::all();
+    // The one that is everywhere goes first, for tests that need one.
+    all.reverse();
+    for missing in TierKind::ALL.into_iter().filter(|kind| !all.iter().any(|tier| tier.kind() == *kind)) {
+        println!("skipped: no {} on this machine", missing.name());
     }
-    match best.prepare(&instance(), WEIGHT) {
-        Ok(()) => all.push(best.clone()),
-        Err(e) => println!("skipped: {}: {e}", best.name()),
-    }
-    if let Tier::Cgroup1 { memory, pids, cpu, unified: Some(_) } = best {
+    all.retain(|tier| match tier.prepare(&instance(), WEIGHT) {
+        Ok(()) => true,
+        Err(e) => {
+            println!("skipped: {}: {e}", tier.name());
+            false
+        }
+    });
+    let as_without_version_2 = all.iter().find_map(|tier| match tier {
         // As on a machine where version 2 is not mounted: SIGKILL one by one.
-        all.push(Tier::Cgroup1 { memory, pids, cpu, unified: None });
-    }
+        Tier::Cgroup1 { memory, pids, cpu, unified: Some(_) } => {
+            let (memory, pids, cpu) = (memory.clone(), pids.clone(), cpu.clone());
+            Some(Tier::Cgroup1 { memory, pids, cpu, unified: None })
+        }
+        _ => None,
+    });
+    all.extend(as_without_version_2);
     Tiers(all)
 }
 

@@ -17,6 +17,8 @@ use tokio::time::timeout;
 
 use super::error::CallError;
 
+/// Says that a result was longer than what is kept of it.
+const RESULT_TRUNCATED: &str = "chitin-result-truncated";
 /// How long a body may be silent: three of the keep-alives of a followed log.
 const SILENCE: Duration = Duration::from_secs(30);
 /// The longest JSON that is read: a page of tasks whose commands are as long as they may be.
@@ -64,6 +66,11 @@ impl Answer {
         problem.retry_after_s = header.or(problem.retry_after_s);
         let retry_after = problem.retry_after_s.map(Duration::from_secs);
         Err(CallError::Refused { problem: Box::new(problem), retry_after })
+    }
+
+    /// The body is the beginning of a result that was longer.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.headers.contains_key(RESULT_TRUNCATED)
     }
 
     /// The next bytes of the body; none at its end. May be dropped and called again.

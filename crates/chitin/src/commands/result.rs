@@ -28,6 +28,9 @@ pub(crate) fn result(result: &ResultOf, globals: &Globals) -> Result<u8, Failure
         while let Some(chunk) = answer.chunk().await? {
             out::bytes(&chunk)?;
         }
+        if answer.is_cut() {
+            out::remark("this is the result's beginning: it was longer than what is kept");
+        }
         Ok(0)
     })
 }

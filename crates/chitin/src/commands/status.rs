@@ -138,7 +138,9 @@ fn figure(name: &str, value: &Value) -> Option<String> {
             let words: Vec<String> = list.iter().filter_map(|value| figure(name, value)).collect();
             (!words.is_empty()).then(|| words.join(" and "))
         }
-        Value::Number(number) if name.contains("bytes") => number.as_u64().map(units::show_size),
+        Value::Number(number) if name.contains("bytes") && !name.ends_with("refused") => {
+            number.as_u64().map(units::show_size)
+        }
         other => Some(other.to_string()),
     }
 }
@@ -155,7 +157,7 @@ mod tests {
         let status = json!({
             "pid": 7, "supervisor_pid": null, "version": "0.1.0", "uptime_s": 192.4, "isolation": "cgroup1",
             "layers": {"gateway": layer, "queue": {"state": "ok", "limit": 10_000, "queued": 3, "running": 2},
-                "workers": {"state": "ok", "not_enforced": ["cpus", "pids"], "kept_bytes": 1_500_000},
+                "workers": {"state": "ok", "not_enforced": ["cpus", "pids"], "kept_bytes": 1_500_000, "bytes_refused": 2},
                 "store": {"state": "degraded", "why": "full"}, "cache": layer, "monitor": layer},
             "shedding": true,
         });
@@ -165,7 +167,12 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("queue    ok        limit 10000, queued 3, running 2\n"), "{text}");
-        assert!(text.contains("workers  ok        kept bytes 1.5MB, not enforced cpus and pids\n"), "{text}");
+        assert!(
+            text.contains(
+                "workers  ok        bytes refused 2, kept bytes 1.5MB, not enforced cpus and pids\n"
+            ),
+            "{text}"
+        );
         assert!(text.contains("store    degraded  why full\n"), "{text}");
     }
 

@@ -164,9 +164,14 @@ impl Gateway {
 
     /// One with these limits, lines of `[limits]`.
     pub(crate) fn start_with(limits: &str) -> Self {
+        Self::start_configured("", limits)
+    }
+
+    /// One with these keys outside any table, and these limits.
+    pub(crate) fn start_configured(keys: &str, limits: &str) -> Self {
         let mut gateway = Self::prepare();
         fs::create_dir(&gateway.data).unwrap();
-        fs::write(gateway.data.join("chitin.toml"), format!("{CONFIG}{limits}\n")).unwrap();
+        fs::write(gateway.data.join("chitin.toml"), format!("{keys}\n{CONFIG}{limits}\n")).unwrap();
         gateway.up();
         gateway
     }

@@ -15,6 +15,7 @@ mod ends;
 mod events;
 mod hung;
 mod life;
+mod limits;
 mod logs;
 mod many;
 mod pausing;

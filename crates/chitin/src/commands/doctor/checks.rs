@@ -7,6 +7,8 @@ use std::path::Path;
 use chitin_gateway::Config;
 use serde_json::Value;
 
+use chitin_shim::groups::{self, Tier, TierKind};
+
 use super::Finding;
 use crate::client::{Client, LOOK, Request};
 use crate::failure::{Failure, chain};
@@ -107,6 +109,24 @@ pub(super) fn configuration(config: &Result<Config, Failure>) -> Finding {
     }
 }
 
+/// What holds commands to their limits, by trying.
+pub(super) fn isolation(config: Option<&Config>) -> Finding {
+    held_by(config.and_then(|config| config.isolation), &groups::all())
+}
+
+fn held_by(wanted: Option<TierKind>, here: &[Tier]) -> Finding {
+    let names = here.iter().map(Tier::name).collect::<Vec<_>>().join(", ");
+    let Some(tier) = here.iter().find(|tier| wanted.is_none_or(|kind| kind == tier.kind())) else {
+        let wanted = wanted.map_or("", TierKind::name);
+        return Finding::wrong(format!("the configuration wants {wanted}; this machine has: {names}"));
+    };
+    let detail = format!("{} (this machine has: {names})", tier.name());
+    match tier.not_enforced().as_slice() {
+        [] => Finding::ok(detail),
+        weak => Finding::warning(format!("{detail}; best effort only: {}", weak.join(", "))),
+    }
+}
+
 /// The Redis server, if one is configured, is there and lets us in.
 pub(super) async fn cache(config: Option<&Config>) -> Finding {
     let Some(config) = config else {
@@ -184,6 +204,15 @@ mod tests {
         assert_eq!(private(path, true, 0o40700, 0o700), Finding::ok("/d"));
         assert_eq!(private(path, true, 0o40750, 0o700), Finding::wrong("others can read /d: chmod 700 /d"));
         assert_eq!(private(path, false, 0o40700, 0o700), Finding::wrong("/d belongs to another user"));
+    }
+
+    #[test]
+    fn what_holds_commands_is_told_and_what_is_wanted_in_vain() {
+        let cgroup2 = Tier::Cgroup2 { base: "/b".into(), leave: false, cpu: true };
+        let both = [cgroup2, Tier::Rlimit];
+        assert_eq!(held_by(None, &both), Finding::ok("cgroup2 (this machine has: cgroup2, rlimit)"));
+        assert_eq!(held_by(Some(TierKind::Rlimit), &both).verdict, Verdict::Warning);
+        assert_eq!(held_by(Some(TierKind::Cgroup1), &both).verdict, Verdict::Wrong);
     }
 
     #[test]

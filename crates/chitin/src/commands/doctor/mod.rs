@@ -90,6 +90,7 @@ pub(crate) fn doctor(doctor: &Doctor, globals: &Globals) -> Result<u8, Failure> 
         ("token", checks::token(&data_dir)),
         ("shim", checks::shim()),
         ("configuration", checks::configuration(&config)),
+        ("isolation", checks::isolation(configured)),
         ("memory", watched::memory(&outlook)),
         ("free space", watched::disk(&outlook)),
         ("pressure", watched::pressure(&outlook)),
