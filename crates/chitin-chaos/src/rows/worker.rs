@@ -57,7 +57,8 @@ fn kill_shim(session: &mut Session<'_>) -> Held<u32> {
         if let Some(shim) = shim {
             shim.signal(signal);
         }
-        let killed = now();
+        let fault = now();
+        check::accepts_again(&gateway, &mut ledger, &format!("after-{trial}"), fault, session.outage_bound)?;
         let task = gateway.ended(&id)?;
         if has_begun {
             holds!(
@@ -65,7 +66,6 @@ fn kill_shim(session: &mut Session<'_>) -> Held<u32> {
                 "a task whose shim got {signal:?}: {task:?}"
             );
         }
-        check::accepts_again(&gateway, &mut ledger, &format!("after-{trial}"), killed, session.outage_bound)?;
     }
     check::everything(&mut gateway, &ledger)?;
     Ok(trials)
