@@ -262,7 +262,9 @@ fn a_disk_that_turns_read_only_is_waited_out_while_reads_go_on() {
     fs::write(&go, "").unwrap();
 
     fs::remove_file(&arm).unwrap();
-    until("new work is taken", || (gateway.post("/v1/tasks", &small).status == 202).then_some(()));
+    // The gateway ends then, and whoever asks at that moment loses the answer: the command line asks again.
+    until("new work is taken", || (gateway.cli(&["submit", "--", "true"]).code == 0).then_some(()));
+    until("another gateway serves", || (gateway.pid() != pid).then_some(()));
     let task = gateway.ended(&runs);
     assert_eq!((&task["state"], &task["attempt"]), (&json!("succeeded"), &json!(1)), "{task}");
     assert_eq!(gateway.cli(&["result", &done]).with(0).out(), "recorded\n");
