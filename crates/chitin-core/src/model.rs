@@ -239,7 +239,7 @@ impl Tx for ModelTx<'_> {
                 expires: row.expires,
                 cancel_requested: row.cancel_requested,
                 payload_bytes: row.payload_bytes,
-                evicted: row.state == TaskState::Running && attempt.is_some_and(|attempt| attempt.evicted),
+                evicted: row.state.is_under_way() && attempt.is_some_and(|attempt| attempt.evicted),
                 running: attempt
                     .filter(|_| row.state.is_under_way())
                     .map(|attempt| (attempt.attempt, attempt.token, attempt.boot)),

@@ -17,8 +17,8 @@ use std::fmt::Debug;
 
 use chitin_core::model::{ModelStore, ModelTx};
 use chitin_core::{
-    AttemptNo, DeadReason, Due, Epoch, EventName, EventRow, Limits, NewTask, PausedReason, PrincipalId,
-    Priority, QueueId, QueueRow, Seq, SubmissionRow, Suspect, TaskId, TaskRow, TaskState, Tx,
+    AttemptNo, AttemptRow, DeadReason, Due, Epoch, EventName, EventRow, Limits, NewTask, PausedReason,
+    PrincipalId, Priority, QueueId, QueueRow, Seq, SubmissionRow, Suspect, TaskId, TaskRow, TaskState, Tx,
 };
 use chitin_store::{Commit, EventPlace, Reader, StoreOptions, WriteTx, Writer};
 use rows::*;
@@ -273,6 +273,9 @@ fn an_open_row_says_what_runs<S: StoreUnderTest>() {
         tx.insert_attempt(&attempt(4, 1)).unwrap();
         let state = TaskState::Paused(PausedReason::Held);
         tx.update_task(&TaskRow { state, attempt: AttemptNo(1), ..queued(4) }).unwrap();
+        for (seq, number) in [(2, 2), (3, 1), (4, 1)] {
+            tx.update_attempt(&AttemptRow { evicted: true, ..attempt(seq, number) }).unwrap();
+        }
     });
     let open = look(&mut store, |tx| tx.open_tasks(Seq(0), 10).unwrap());
     let [first, second, third, fourth] = open.as_slice() else { panic!("{open:?}") };
@@ -286,6 +289,8 @@ fn an_open_row_says_what_runs<S: StoreUnderTest>() {
     let under_way = (AttemptNo(1), token(3, 1), attempt(3, 1).boot);
     assert_eq!((third.state, third.running), (TaskState::Paused(PausedReason::Frozen), Some(under_way)));
     assert_eq!((fourth.state, fourth.running), (TaskState::Paused(PausedReason::Held), None));
+    let evicted: Vec<_> = open.iter().map(|row| row.evicted).collect();
+    assert_eq!(evicted, [false, true, true, false], "whoever is under way, also frozen");
 }
 
 fn a_gateway_of_a_lower_epoch_changes_nothing<S: StoreUnderTest>() {
