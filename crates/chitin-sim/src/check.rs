@@ -36,8 +36,12 @@ pub(crate) enum Seen<'a> {
     Boot { is_careful: bool },
     /// And it is gone.
     GatewayDied,
+    /// The writer gives out no attempt for now, or does again.
+    Dispatch { is_held: bool },
     /// An output leaves.
     Output(&'a Output),
+    /// All of a commit's outputs have left.
+    Released,
     /// A client hands in work, for the first time or again.
     Submits { client: usize, ids: &'a [TaskId] },
     /// Somebody uses a client's key for a task of their own.

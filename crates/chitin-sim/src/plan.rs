@@ -47,6 +47,7 @@ faults! {
     ReplyLost "reply": 200, "An answer does not reach its client, who asks again.";
     DeadlyRow "deadly": 15, "An open task's row goes bad: whatever gateway takes it up dies.";
     CarefulStart "careful": 400, "A gateway starts in safe mode though none before it ended early.";
+    MemoryTight "memory": 60, "Memory runs short: nothing is given out until it does not any more.";
     Eviction "evict": 60, "Memory runs out for all: an attempt is ended, and runs again at no cost.";
     GatewayStops "stop": 15, "The gateway ends everything that runs and goes: that work is put back.";
 }

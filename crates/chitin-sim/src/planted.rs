@@ -35,6 +35,10 @@ pub enum Bug {
     EvictionForgotten,
     /// A shim that is found again is told only to pause, never to go on.
     ResumeNotRepeated,
+    /// A shim rests though another claim stands beside its own, and removes that one.
+    RestsBesideClaims,
+    /// A folder is given away though another attempt of its task is in it.
+    GivenWithAnother,
     /// Where logs are kept, the void claim beside them goes. Not planted at first: a seed found it.
     VoidClaimSwept,
 }
@@ -57,6 +61,8 @@ impl Bug {
         Self::HeldExpires,
         Self::EvictionForgotten,
         Self::ResumeNotRepeated,
+        Self::RestsBesideClaims,
+        Self::GivenWithAnother,
         Self::VoidClaimSwept,
     ];
 }

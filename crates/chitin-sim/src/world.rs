@@ -9,6 +9,7 @@
 //! | safe mode | `careful` | `chitin/src/supervisor/restarts.rs`, `chitin-gateway/src/runner/careful.rs` |
 //! | what became of an attempt | `recover` | `chitin-gateway/src/runner/recover.rs`, `chitin-shim/src/recover.rs` |
 //! | a shim around its machine | `shims` | `chitin-shim/src/{attempt,run}.rs` |
+//! | shims that rest and serve again | `rest` | `chitin-shim/src/rest.rs`, `chitin-gateway/src/{spool/resting,runner/part}.rs` |
 //! | the tree it started | `trees` | the kernel, `chitin-shim/src/tree.rs` |
 //! | claims, records, folders | `disk` | the spool |
 //! | who asks | `clients` | |
@@ -23,6 +24,7 @@ mod mishaps;
 mod net;
 mod recover;
 mod report;
+mod rest;
 mod runner;
 mod shims;
 mod trees;
@@ -65,7 +67,9 @@ pub(crate) enum Event {
     Insist { life: u64, input: Box<Input>, then: Then },
     SweepFolders { life: u64 },
     Strike { life: u64, conn: ConnNo },
+    RestIsOver { life: u64, conn: ConnNo },
     TakeUp { life: u64 },
+    Ordered { conn: ConnNo, epoch: u64, order: StartOrder },
     Accepted(ConnNo),
     ToShim(ConnNo, ToShim),
     ToGateway(ConnNo, FromShim),
@@ -206,6 +210,7 @@ impl World {
             Event::SweepFolders { life } if self.lives_as(life) => self.sweep_folders(),
             Event::TakeUp { life } if self.lives_as(life) => self.take_up_next(),
             Event::Strike { life, conn } if self.lives_as(life) => self.strike(conn),
+            Event::RestIsOver { life, conn } if self.lives_as(life) => self.rest_is_over(conn),
             Event::Turn { .. }
             | Event::Release { .. }
             | Event::Start { .. }
@@ -214,7 +219,9 @@ impl World {
             | Event::Insist { .. }
             | Event::SweepFolders { .. }
             | Event::TakeUp { .. }
-            | Event::Strike { .. } => {}
+            | Event::Strike { .. }
+            | Event::RestIsOver { .. } => {}
+            Event::Ordered { conn, epoch, order } => self.ordered(conn, epoch, &order),
             Event::Accepted(conn) => self.accepted(conn),
             Event::ToShim(conn, frame) => self.shim_hears(conn, frame),
             Event::ToGateway(conn, frame) => self.gateway_hears(conn, frame),

@@ -32,6 +32,10 @@ impl Checker for Accepted {
                 let before = self.promised.entry(*client).or_insert_with(|| ids.clone());
                 ensure(before == ids, || format!("client {client} was promised {before:?}, then {ids:?}"))
             }
+            Seen::Answered { ids, answer: Answer::Refused(refusal), .. } => {
+                let stored = ids.iter().find(|id| scene.view.knows(**id));
+                ensure(stored.is_none(), || format!("refused, {refusal:?}, and there: {stored:?}"))
+            }
             Seen::Boot { .. } | Seen::End { .. } => self.promised.values().try_for_each(|ids| all_known(ids)),
             _ => Ok(()),
         }

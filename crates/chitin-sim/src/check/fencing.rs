@@ -65,6 +65,12 @@ impl Checker for Fencing {
                 self.trees.clear();
                 Ok(())
             }
+            Seen::Change(Change::InsertAttempt(row)) => {
+                let of_it = (row.seq, AttemptNo(0))..=(row.seq, AttemptNo(u32::MAX));
+                let before = u32::try_from(scene.view.attempts.range(of_it).count()).unwrap_or(u32::MAX);
+                let AttemptNo(number) = row.attempt;
+                ensure(number == before + 1, || format!("after {before} attempts: {row:?}"))
+            }
             Seen::Change(Change::UpdateAttempt(row)) => self.attempt(row, scene),
             Seen::StaleOrder { key, epoch, heard_epoch } => ensure(epoch >= heard_epoch, || {
                 format!("the shim of {key:?} obeys epoch {epoch} after it had heard {heard_epoch}")

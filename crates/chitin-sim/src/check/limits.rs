@@ -9,8 +9,10 @@ use crate::view::Change;
 /// Looks at every row as it comes.
 #[derive(Debug, Default)]
 pub(crate) struct Bounds {
-    /// In safe mode the core counts only what it has taken up: new work may then pass the bounds on waiting.
+    /// In safe mode the core counts only what it has taken up. Nothing new comes in then, but what is run again by hand may
+    /// pass the bounds on waiting.
     knows_not_all: bool,
+    is_held: bool,
 }
 
 impl Bounds {
@@ -33,15 +35,25 @@ impl Checker for Bounds {
     fn see(&mut self, seen: &Seen<'_>, scene: &Scene<'_>) -> Held {
         match seen {
             Seen::Boot { is_careful } => {
-                self.knows_not_all = *is_careful;
+                (self.knows_not_all, self.is_held) = (*is_careful, false);
                 Ok(())
             }
-            // What this commit took in was decided before it.
+            Seen::Dispatch { is_held } => {
+                self.is_held = *is_held;
+                Ok(())
+            }
+            Seen::Change(Change::InsertAttempt(row)) => {
+                ensure(!self.is_held, || format!("given out while nothing was to be: {row:?}"))
+            }
+            // What this commit took back was decided before it.
             Seen::Committed(Some(_)) => {
                 self.knows_not_all = false;
                 Ok(())
             }
-            Seen::Change(Change::InsertTask(row)) if !self.knows_not_all => Self::admitted(row, scene),
+            Seen::Change(Change::InsertTask(row)) => {
+                ensure(!self.knows_not_all, || format!("taken in before all was taken up: {row:?}"))?;
+                Self::admitted(row, scene)
+            }
             Seen::Change(Change::UpdateTask(row)) => {
                 let before = scene.view.tasks.get(&row.seq);
                 if row.state.is_waiting() && before.is_some_and(|before| before.state.has_ended()) {

@@ -1,9 +1,9 @@
-//! A pause is kept: what is paused is not given out, does not expire and goes on by nobody's wish but a person's; and
-//! the time its tree stands still is no part of its timeout.
+//! A pause is kept: what is paused is not given out, does not expire and goes on by nobody's wish but a person's; whoever
+//! runs an attempt is told whether it is to stand still; and the time its tree does is no part of its timeout.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chitin_core::{Input, Outcome, Seq, TaskId, TaskRow, TaskState, Token};
+use chitin_core::{AttemptKey, Input, Outcome, Output, PausedReason, Seq, TaskId, TaskRow, TaskState, Token};
 
 use super::{Checker, Held, Scene, Seen, ensure};
 use crate::view::Change;
@@ -22,6 +22,8 @@ pub(crate) struct Paused {
     asked: BTreeSet<(TaskId, bool)>,
     cancelled: BTreeSet<TaskId>,
     running: BTreeMap<(Seq, Token), Running>,
+    /// What this life last said of each attempt.
+    told: BTreeMap<Token, bool>,
 }
 
 impl Paused {
@@ -42,6 +44,20 @@ impl Paused {
             });
         }
         Ok(())
+    }
+
+    fn tells(&mut self, attempt: &AttemptKey, paused: bool) {
+        self.told.insert(attempt.token, paused);
+    }
+
+    /// Nothing more will be said of what is committed by now. Of what was not taken up yet, nothing was.
+    fn all_is_said(&self, scene: &Scene<'_>) -> Held {
+        scene.view.running().try_for_each(|row| {
+            let is_frozen = row.state == TaskState::Paused(PausedReason::Frozen);
+            let attempt = scene.view.attempts.get(&(row.seq, row.attempt));
+            let told = attempt.and_then(|attempt| self.told.get(&attempt.token));
+            ensure(told.is_none_or(|told| *told == is_frozen), || format!("its shim was not told: {row:?}"))
+        })
     }
 
     /// The tree moves, or not, from now on.
@@ -72,6 +88,14 @@ impl Checker for Paused {
             Seen::Begins(key) => {
                 self.running.insert((key.seq, key.token), Running { ran_ms: 0, since: Some(now_ms) });
             }
+            Seen::Change(Change::Epoch(..)) => self.told.clear(),
+            Seen::Output(Output::Start(order)) => self.tells(&order.attempt, order.paused),
+            Seen::Output(
+                Output::Recover { attempt, paused, .. } | Output::PauseAttempt { attempt, paused },
+            ) => {
+                self.tells(attempt, *paused);
+            }
+            Seen::Released => return self.all_is_said(scene),
             Seen::Moves { key, moves } => self.moves((key.seq, key.token), *moves, now_ms),
             Seen::Collected { key, outcome: Outcome::TimedOut } => {
                 self.moves((key.seq, key.token), false, now_ms);

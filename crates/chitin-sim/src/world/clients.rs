@@ -101,7 +101,8 @@ impl World {
         };
         let ttl_ms = if self.rng.permille(700) { 604_800_000 } else { self.rng.between(300, 8_000) };
         let waits = self.rng.below(4);
-        let backoff_ms = (0..waits).map(|_| u32::try_from(self.rng.below(3_000)).unwrap_or(0)).collect();
+        let longest_ms = if self.rng.coin() { 60 } else { 3_000 };
+        let backoff_ms = (0..waits).map(|_| u32::try_from(self.rng.below(longest_ms)).unwrap_or(0)).collect();
         let jitter = u16::try_from(self.rng.below(1_001)).ok().and_then(Jitter::from_permille);
         let stdin = vec![0; usize::try_from(self.rng.below(60)).unwrap_or(0)];
         Some(TaskSpec {
@@ -199,8 +200,11 @@ impl World {
         self.see(&Seen::Answered { client: at, ids: &ids, answer: &answer });
     }
 
+    /// Mostly of what is open, else of any task.
     fn by_hand(&mut self, input: fn(CommandId, TaskId) -> Input) {
-        let ids: Vec<_> = self.view.ids.keys().copied().collect();
+        let open: Vec<_> = self.view.open().map(|row| row.id).collect();
+        let is_any = self.rng.permille(400) || open.is_empty();
+        let ids = if is_any { self.view.ids.keys().copied().collect() } else { open };
         if let Some(id) = self.rng.pick(&ids).copied().filter(|id| !self.still_runs(*id)) {
             self.ask(id, input);
         }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use chitin_core::{AttemptNo, KeptLogs, TaskId, Token};
 
 use super::report::Report;
+use super::rest::FIRST;
 use super::shims::ShimNo;
 use crate::rng::Rng;
 use crate::view::View;
@@ -32,6 +33,8 @@ pub(super) struct Folder {
     record: Option<(Report, Durable)>,
     /// Log files, if the report said that they stay files.
     pub(super) has_logs: bool,
+    /// The task whose folder it was, while nothing made its new name durable.
+    was: Option<TaskId>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +55,24 @@ impl Disk {
 
     pub(super) fn get(&mut self, name: FolderName) -> Option<&mut Folder> {
         self.folders.get_mut(&name)
+    }
+
+    /// A task's folder gets another task's name, if the first attempt's is all there is in it and nobody has that name. True:
+    /// it has. `beside_others`: planted.
+    pub(super) fn give(&mut self, from: TaskId, to: TaskId, beside_others: bool) -> bool {
+        let of = |id: TaskId| self.folders.keys().filter(move |(task, _)| *task == id);
+        let is_alone = of(from).eq([&(from, FIRST)]) || beside_others;
+        if !is_alone || of(to).next().is_some() {
+            return false;
+        }
+        let going: Vec<_> = of(from).map(|(_, attempt)| *attempt).collect();
+        for attempt in going {
+            if let Some(mut folder) = self.folders.remove(&(from, attempt)) {
+                folder.was = Some(folder.was.unwrap_or(from));
+                self.folders.insert((to, attempt), folder);
+            }
+        }
+        true
     }
 
     pub(super) fn names(&self) -> Vec<FolderName> {
@@ -90,6 +111,16 @@ impl Disk {
                 folder.claims.insert(token, (claim, Durable::Yes));
             }
         }
+        let old_names: Vec<_> = self.folders.iter().filter_map(|(name, it)| Some((*name, it.was?))).collect();
+        for ((id, attempt), was) in old_names {
+            if rng.coin()
+                && !self.folders.contains_key(&(was, attempt))
+                && let Some(folder) = self.folders.remove(&(id, attempt))
+            {
+                self.folders.insert((was, attempt), folder);
+            }
+        }
+        self.folders.values_mut().for_each(|folder| folder.was = None);
         self.folders.retain(|_, folder| {
             !folder.claims.is_empty() || folder.record.is_some() || folder.has_logs || rng.coin()
         });
@@ -122,6 +153,24 @@ impl Folder {
         self.claims.entry(token).or_insert((claim, Durable::No)).0
     }
 
+    /// As [`Folder::link`], with the claim that was of another token.
+    pub(super) fn claims(&mut self, old: Option<Token>, token: Token, claim: Claim) -> Claim {
+        if let Some(old) = old {
+            self.claims.remove(&old);
+        }
+        self.link(token, claim)
+    }
+
+    /// Takes away what another attempt must not find. False: there is more than that. `beside_others`: planted.
+    pub(super) fn empty(&mut self, claim: Token, beside_others: bool) -> bool {
+        let is_alone = self.claims.keys().eq([&claim]) || beside_others;
+        if is_alone && self.record.is_none() && !self.has_logs {
+            self.claims.retain(|of, _| *of == claim);
+            return true;
+        }
+        false
+    }
+
     /// Planted.
     pub(super) fn forget_claims(&mut self) {
         self.claims.clear();
@@ -134,6 +183,7 @@ impl Folder {
 
     pub(super) fn sync(&mut self) {
         self.claims.values_mut().for_each(|(_, durable)| *durable = Durable::Yes);
+        self.was = None;
         if let Some((_, durable)) = &mut self.record {
             *durable = Durable::Yes;
         }

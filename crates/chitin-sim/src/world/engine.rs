@@ -5,11 +5,12 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use chitin_core::{
-    Answer, AttemptKey, AttemptNo, CommandId, CommitOutcome, Core, Epoch, Input, Now, Outcome, Output, Pace,
-    Seq, Token,
+    Answer, AttemptKey, AttemptNo, CommandId, CommitOutcome, Core, Dispatch, Epoch, Input, Now, Outcome,
+    Output, Pace, Seq, Token,
 };
 
 use super::clients::Heard;
+use super::rest::RestingShims;
 use super::runner::{Then, Wishes};
 use super::{Event, World};
 use crate::check::Seen;
@@ -35,6 +36,9 @@ pub(super) struct Gateway {
     turn_at: Option<i64>,
     pub(super) released: Option<(Vec<Output>, VecDeque<Command>)>,
     is_refusing: bool,
+    /// Memory runs short.
+    pub(super) is_pressed: bool,
+    pub(super) resting: RestingShims,
     pub(super) hub: BTreeMap<(Seq, AttemptNo), Wishes>,
     pub(super) voids: BTreeMap<(Seq, AttemptNo), u32>,
     /// In safe mode, the task that this life wrote down and has not tried yet.
@@ -129,6 +133,13 @@ impl Gateway {
     pub(super) fn is_idle(&self) -> bool {
         self.inbox.is_empty() && self.released.is_none() && self.hub.is_empty()
     }
+
+    /// Nothing is begun while memory runs short, nor while the store refuses. Whether it is so.
+    fn apply_dispatch(&mut self) -> bool {
+        let held = self.is_refusing || self.is_pressed;
+        self.core.set_dispatch(if held { Dispatch::Paused } else { Dispatch::On });
+        held
+    }
 }
 
 impl World {
@@ -155,6 +166,8 @@ impl World {
             turn_at: None,
             released: None,
             is_refusing: false,
+            is_pressed: false,
+            resting: RestingShims::default(),
             hub: BTreeMap::new(),
             voids: BTreeMap::new(),
             noted: None,
@@ -224,11 +237,27 @@ impl World {
         if commands.is_empty() && gateway.is_refusing {
             gateway.is_refusing = false;
         }
+        self.apply_dispatch();
+        let Some(gateway) = &mut self.gateway else { return };
         if commands.is_empty() && gateway.core.next_wake_ms(&now) > 0 {
             let sleep = gateway.core.next_wake_ms(&now).min(LONGEST_SLEEP_MS);
             return self.wake_in(sleep);
         }
         self.batch(commands);
+    }
+
+    fn apply_dispatch(&mut self) {
+        if let Some(gateway) = &mut self.gateway {
+            let is_held = gateway.apply_dispatch();
+            self.see(&Seen::Dispatch { is_held });
+        }
+    }
+
+    fn refuses(&mut self) {
+        if let Some(gateway) = &mut self.gateway {
+            gateway.is_refusing = true;
+        }
+        self.apply_dispatch();
     }
 
     fn batch(&mut self, commands: VecDeque<Command>) {
@@ -245,18 +274,25 @@ impl World {
                 self.after(took, Event::Release { life });
             }
             Err(Refused::Unknown) => self.gateway_dies("the end of a commit is unknown"),
-            Err(Refused::No) => self.one_by_one(commands),
+            Err(Refused::No) => {
+                // Else it is the row of one of them that it does not take.
+                if self.rng.coin() {
+                    self.refuses();
+                }
+                self.one_by_one(commands);
+            }
         }
     }
 
-    /// While the store refuses, only what has begun is tried.
+    /// While the store refuses, only what has begun is tried; and until all that is open was taken up.
     fn refuse_new_work(&mut self, commands: VecDeque<Command>) -> VecDeque<Command> {
         let Some(gateway) = &mut self.gateway else { return commands };
-        if !gateway.is_refusing {
-            return commands;
+        if gateway.is_refusing {
+            gateway.is_refusing = self.rng.coin() && !self.calm;
         }
-        gateway.is_refusing = self.rng.coin() && !self.calm;
-        if !gateway.is_refusing {
+        let refuses = gateway.is_refusing || gateway.core.is_recovering();
+        self.apply_dispatch();
+        if !refuses {
             return commands;
         }
         let (new, begun): (VecDeque<_>, VecDeque<_>) =
@@ -274,8 +310,8 @@ impl World {
                 Ok(outputs) => self.out(outputs, VecDeque::from([command])),
                 Err(Refused::Unknown) => return self.gateway_dies("the end of a commit is unknown"),
                 Err(Refused::No) => {
-                    if let Some(gateway) = &mut self.gateway {
-                        gateway.is_refusing = true;
+                    if self.rng.coin() {
+                        self.refuses();
                     }
                     self.reply(command, Heard::Trouble);
                 }
@@ -284,7 +320,7 @@ impl World {
         match self.attempt(&[Input::Tick]) {
             Ok(outputs) => self.out(outputs, VecDeque::new()),
             Err(Refused::Unknown) => return self.gateway_dies("the end of a commit is unknown"),
-            Err(Refused::No) => {}
+            Err(Refused::No) => self.refuses(),
         }
         self.wake_in(PROBE_EVERY_MS);
     }
@@ -382,6 +418,7 @@ impl World {
         for command in waiting {
             self.reply(command, Heard::Answer(Answer::Done));
         }
+        self.see(&Seen::Released);
     }
 
     fn reply(&mut self, command: Command, heard: Heard) {

@@ -13,6 +13,7 @@ const LOOK_EVERY_MS: i64 = 100;
 impl World {
     pub(super) fn mishap(&mut self) {
         if self.calm {
+            self.press(false);
             // A queue or a task may have been paused by a command that was still under way.
             self.resume_all();
             self.after(1_000, Event::Mishap);
@@ -46,6 +47,11 @@ impl World {
         }
         if self.strikes(Fault::DeadlyRow) {
             self.row_goes_bad();
+        }
+        if self.strikes(Fault::MemoryTight) {
+            self.press(true);
+        } else if self.rng.permille(200) {
+            self.press(false);
         }
         if self.strikes(Fault::Eviction) {
             self.evict_one();
@@ -119,6 +125,20 @@ impl World {
         self.after(LOOK_EVERY_MS, Event::LostByGateway(conn));
     }
 
+    /// As the monitor does it: the writer is told, and woken, so that it notices without waiting for work.
+    fn press(&mut self, is_pressed: bool) {
+        let Some(gateway) = &mut self.gateway else { return };
+        if gateway.is_pressed != is_pressed {
+            gateway.is_pressed = is_pressed;
+            self.ask_once(Input::Tick);
+        }
+    }
+
+    fn ask_once(&mut self, input: Input) {
+        self.next += 1;
+        self.send(Command { to: CommandId(self.next), input, asker: Asker::Client });
+    }
+
     /// As the monitor does it: of those whose end nobody wishes yet, the largest one, which may be any. It is not insisted
     /// on: if memory is still short at the next reading, it is asked for again.
     fn evict_one(&mut self) {
@@ -129,8 +149,7 @@ impl World {
         self.note(|| format!("{:?}.{} is to be evicted", attempt.seq, attempt.attempt.0));
         let input = Input::Evict { attempt, why: EVICTED.to_owned(), detail: "{}".to_owned() };
         self.see(&Seen::Asked(&input));
-        self.next += 1;
-        self.send(Command { to: CommandId(self.next), input, asker: Asker::Client });
+        self.ask_once(input);
     }
 
     /// As `down --kill`: all that runs is to end, and the gateway goes when it has, or sooner.

@@ -16,6 +16,7 @@ pub(super) type ConnNo = u64;
 pub(crate) enum FromShim {
     Void,
     Started,
+    Resting,
     Ended(Box<Report>),
 }
 
@@ -42,6 +43,12 @@ pub(super) struct Conn {
     pub(super) has_spoken: bool,
     pub(super) is_settling: bool,
     pub(super) is_settled: bool,
+    pub(super) keep_logs: bool,
+    /// The last word was said, and what it was.
+    pub(super) has_parted: bool,
+    pub(super) is_asked_to_rest: bool,
+    /// Its shim rests: nobody listens until it is given an order.
+    pub(super) rests: bool,
     to_shim_at: i64,
     to_gateway_at: i64,
 }
@@ -69,6 +76,10 @@ impl World {
             has_spoken: false,
             is_settling: false,
             is_settled: false,
+            keep_logs: false,
+            has_parted: false,
+            is_asked_to_rest: false,
+            rests: false,
             to_shim_at: 0,
             to_gateway_at: 0,
         };
@@ -115,7 +126,7 @@ impl World {
     pub(super) fn breaks(&mut self, conn: ConnNo) {
         self.note(|| format!("connection {conn} breaks"));
         let lost = |event: &Event| match event {
-            Event::ToShim(of, _) | Event::ToGateway(of, _) => *of == conn,
+            Event::ToShim(of, _) | Event::ToGateway(of, _) | Event::Ordered { conn: of, .. } => *of == conn,
             _ => false,
         };
         self.queue.retain(|_, event| !lost(event));

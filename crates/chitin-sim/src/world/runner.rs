@@ -94,17 +94,16 @@ impl World {
                     gateway.hub.remove(&(attempt.seq, attempt.attempt));
                     gateway.voids.remove(&(attempt.seq, attempt.attempt));
                 }
-                for conn in self.conversations(attempt) {
-                    if let Some(conn) = self.conns.get_mut(&conn) {
-                        conn.is_settled = true;
+                let listeners = self.conversations(attempt);
+                for conn in &listeners {
+                    if let Some(conn) = self.conns.get_mut(conn) {
+                        (conn.is_settled, conn.keep_logs) = (true, keep_logs);
                     }
-                    self.tell(conn);
+                    self.tell(*conn);
                 }
-                self.disk.remove((attempt.id, attempt.attempt), keep_logs);
-                if self.planted(Bug::VoidClaimSwept)
-                    && let Some(folder) = self.disk.get((attempt.id, attempt.attempt))
-                {
-                    folder.forget_claims();
+                // Else whoever listens sees to its folder.
+                if listeners.is_empty() {
+                    self.remove_attempt(attempt.id, attempt.attempt, keep_logs);
                 }
             }
             // The sweep ends what still runs of it first.
@@ -171,9 +170,16 @@ impl World {
         if conn.is_settling || !conn.gateway_open {
             return;
         }
-        if conn.is_settled {
-            self.send_to_shim(no, ToShim::Rest);
+        if conn.is_settled && !conn.has_parted {
+            conn.has_parted = true;
+            let rest = self.asks_to_rest(no);
+            if let Some(conn) = self.conns.get_mut(&no) {
+                conn.is_asked_to_rest = rest;
+            }
+            self.send_to_shim(no, if rest { ToShim::Rest } else { ToShim::Settled });
             self.after(LAST_BREATH_MS, Event::LostByGateway(no));
+        } else if conn.is_settled {
+            // The last word is said.
         } else if conn.end_wanted && !conn.end_sent {
             conn.end_sent = true;
             let (key, life) = (conn.key, conn.life);
@@ -210,15 +216,16 @@ impl World {
             }
             return;
         }
+        if self.is_served_by_one_that_rests(&order) {
+            return;
+        }
         self.disk.make((key.id, key.attempt));
-        let shim = self.spawn_shim(order);
+        let shim = self.spawn_shim(&order);
         self.converse(key, shim, chitin_shim::machine::BORN_WITH);
     }
 
     /// Listens to a shim; one that was found again is told first who speaks.
     pub(super) fn converse(&mut self, key: AttemptKey, shim: ShimNo, id: chitin_shim::machine::ConnId) {
-        let end_wanted = self.wishes(key).is_some_and(|wishes| wishes.end);
-        let pause_wanted = self.wishes(key).is_some_and(|wishes| wishes.paused);
         let no = self.new_conn(key, shim, id);
         if id == chitin_shim::machine::BORN_WITH {
             self.shim_is_born_with(shim, no);
@@ -228,9 +235,15 @@ impl World {
             let epoch = self.epoch().0.unsigned_abs();
             self.send_to_shim(no, ToShim::Attach { v: PROTOCOL_VERSION, epoch });
         }
+        self.listens(no);
+    }
+
+    pub(super) fn listens(&mut self, no: ConnNo) {
+        let Some(key) = self.conns.get(&no).map(|conn| conn.key) else { return };
+        let wishes = self.wishes(key).map(|wishes| (wishes.end, wishes.paused));
+        let (end_wanted, pause_wanted) = wishes.unwrap_or_default();
         if let Some(conn) = self.conns.get_mut(&no) {
-            conn.end_wanted = end_wanted;
-            conn.pause_wanted = pause_wanted;
+            (conn.end_wanted, conn.pause_wanted) = (end_wanted, pause_wanted);
         }
         self.tell(no);
     }
@@ -249,6 +262,7 @@ impl World {
                 self.tell(no);
             }
             FromShim::Void => self.conversation_over(no),
+            FromShim::Resting => self.hears_that_it_rests(no),
             FromShim::Ended(report) => {
                 if self.wishes(key).is_none() {
                     return;
@@ -271,16 +285,21 @@ impl World {
         if !was_open {
             return self.forget_closed(no);
         }
+        if conn.rests {
+            return;
+        }
         if conn.is_settling {
             // Its word is with the writer; what is to be done then is done then.
             let at = self.clock.true_ms().saturating_add(PROBE_EVERY_MS);
             return self.at(at, Event::LostByGateway(no));
         }
         let pause = if conn.is_attached { ATTACH_PAUSE_MS } else { 0 };
-        let is_settled = conn.is_settled;
+        let (is_settled, keep_logs) = (conn.is_settled, conn.keep_logs);
         self.gateway_closes(no);
         self.forget_closed(no);
-        if !is_settled && !is_stale {
+        if is_settled {
+            self.parted(key, keep_logs);
+        } else if !is_stale {
             let life = self.life();
             self.after(pause, Event::Look { life, key, same_boot: true });
         }
@@ -338,8 +357,11 @@ impl World {
                 continue;
             }
             let keep_logs = row.is_some_and(|row| row.logs == KeptLogs::Files);
+            if self.gateway.as_ref().is_some_and(|gateway| gateway.resting.is_held(id)) {
+                continue;
+            }
             if self.has_left(id, attempt) {
-                self.disk.remove((id, attempt), keep_logs);
+                self.remove_attempt(id, attempt, keep_logs);
             }
         }
     }

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use chitin_core::{AttemptKey, Outcome, StartOrder};
+use chitin_core::{AttemptKey, Outcome, StartOrder, Token};
 use chitin_proto::shim::ToShim;
 use chitin_shim::machine::{Action, BORN_WITH, ConnId, Input, Machine, Why};
 
@@ -18,7 +18,14 @@ use crate::planted::Bug;
 pub(super) type ShimNo = u64;
 
 /// What may happen meanwhile: its attempt is given out anew, ends and is swept.
-const STRAGGLES_MS: i64 = 6_000;
+const STRAGGLES_MS: i64 = 3_000;
+
+/// What waits in a socket.
+#[derive(Debug)]
+enum Unread {
+    Input(Input),
+    Frame(ConnNo, ToShim),
+}
 
 #[derive(Debug)]
 pub(super) struct Shim {
@@ -34,13 +41,64 @@ pub(super) struct Shim {
     pub(super) has_claimed: bool,
     pub(super) is_listening: bool,
     /// What came before there was anybody to read it.
-    unread: Vec<Input>,
+    unread: Vec<Unread>,
     pub(super) exit: Option<Exit>,
     started_at_ms: Option<i64>,
     report: Option<Report>,
+    /// The claim it brings along from the attempt before, under that one's token.
+    old_claim: Option<Token>,
+    is_resting: bool,
 }
 
 impl Shim {
+    fn new(order: &StartOrder, epoch: u64) -> Self {
+        Self {
+            key: order.attempt,
+            epoch,
+            heard_epoch: epoch,
+            timeout_ms: order.policy.timeout_ms.map(i64::unsigned_abs),
+            machine: None,
+            conns: Vec::new(),
+            next_conn: BORN_WITH + 1,
+            has_claimed: false,
+            is_listening: false,
+            unread: Vec::new(),
+            exit: None,
+            started_at_ms: None,
+            report: None,
+            old_claim: None,
+            is_resting: false,
+        }
+    }
+
+    pub(super) fn rests(&mut self) {
+        (self.is_resting, self.machine) = (true, None);
+    }
+
+    pub(super) fn is_resting(&self) -> bool {
+        self.is_resting
+    }
+
+    /// It goes on as the shim of another attempt, with whoever is connected.
+    pub(super) fn serves(self, order: &StartOrder, epoch: u64) -> Self {
+        Self {
+            conns: self.conns,
+            next_conn: self.next_conn,
+            is_listening: self.is_listening,
+            unread: self.unread,
+            old_claim: Some(self.key.token),
+            ..Self::new(order, epoch)
+        }
+    }
+
+    pub(super) fn is_alone(&self) -> bool {
+        self.conns.len() == 1
+    }
+
+    pub(super) fn born_with(&self) -> Option<ConnNo> {
+        self.conns.iter().find(|(id, _)| *id == BORN_WITH).map(|(_, conn)| *conn)
+    }
+
     /// The number a new connection will have; `None`: it does not listen yet.
     pub(super) fn next_conn(&self) -> Option<ConnId> {
         self.is_listening.then_some(self.next_conn)
@@ -48,36 +106,24 @@ impl Shim {
 }
 
 impl World {
-    pub(super) fn spawn_shim(&mut self, order: StartOrder) -> ShimNo {
+    pub(super) fn spawn_shim(&mut self, order: &StartOrder) -> ShimNo {
         self.next += 1;
         let shim = self.next;
         let epoch = self.epoch().0.unsigned_abs();
-        self.shims.insert(
-            shim,
-            Shim {
-                key: order.attempt,
-                epoch,
-                heard_epoch: epoch,
-                timeout_ms: order.policy.timeout_ms.map(i64::unsigned_abs),
-                machine: None,
-                conns: Vec::new(),
-                next_conn: BORN_WITH + 1,
-                has_claimed: false,
-                is_listening: false,
-                unread: Vec::new(),
-                exit: None,
-                started_at_ms: None,
-                report: None,
-            },
-        );
-        let straggles = self.strikes(Fault::Straggler);
-        let at = self.wait_ms(if straggles { STRAGGLES_MS } else { 12 });
-        self.after(at, Event::Claims(shim));
+        self.shims.insert(shim, Shim::new(order, epoch));
+        self.comes_to_claim(shim);
         shim
+    }
+
+    pub(super) fn comes_to_claim(&mut self, shim: ShimNo) {
+        let straggles = self.strikes(Fault::Straggler);
+        let at = if straggles { self.rng.between(0, STRAGGLES_MS) } else { self.wait_ms(12) };
+        self.after(at, Event::Claims(shim));
     }
 
     pub(super) fn shim_is_born_with(&mut self, shim: ShimNo, conn: ConnNo) {
         if let Some(shim) = self.shims.get_mut(&shim) {
+            shim.conns.retain(|(id, _)| *id != BORN_WITH);
             shim.conns.push((BORN_WITH, conn));
         }
     }
@@ -85,10 +131,10 @@ impl World {
     /// Links its claim, or obeys the void one.
     pub(super) fn claims(&mut self, no: ShimNo) {
         let Some(shim) = self.shims.get(&no) else { return };
-        let key = shim.key;
+        let (key, old) = (shim.key, shim.old_claim);
         let boot = self.clock.boot();
         let ours = Claim::Shim { shim: no, boot };
-        let claimed = self.disk.get((key.id, key.attempt)).map(|folder| folder.link(key.token, ours));
+        let claimed = self.disk.get((key.id, key.attempt)).map(|folder| folder.claims(old, key.token, ours));
         let obeys = !self.planted(Bug::StartedWithoutClaim);
         self.note(|| {
             format!("shim {no} claims {:?}.{} {:?}: {claimed:?}", key.seq, key.attempt.0, key.token)
@@ -102,8 +148,7 @@ impl World {
                 self.after(at, Event::Begins(no));
             }
             Some(_) => {
-                let conn = self.shims.get(&no).and_then(|shim| shim.conns.first().copied());
-                if let Some((_, conn)) = conn {
+                if let Some(conn) = self.shims.get(&no).and_then(Shim::born_with) {
                     self.send_to_gateway(conn, FromShim::Void);
                 }
                 self.shim_leaves(no);
@@ -144,8 +189,8 @@ impl World {
         self.plant_tree(no, key);
         self.see(&Seen::Begins(key));
         self.note(|| format!("shim {no} runs {:?}.{} {:?}", key.seq, key.attempt.0, key.token));
-        let born_with = self.shims.get(&no).and_then(|shim| shim.conns.first().copied());
-        let told = born_with.is_some_and(|(_, conn)| self.send_to_gateway(conn, FromShim::Started));
+        let born_with = self.shims.get(&no).and_then(Shim::born_with);
+        let told = born_with.is_some_and(|conn| self.send_to_gateway(conn, FromShim::Started));
         self.begins_with(no, (!told).then_some(Input::Lost(BORN_WITH)));
     }
 
@@ -153,8 +198,11 @@ impl World {
     fn begins_with(&mut self, no: ShimNo, first: Option<Input>) {
         let Some(shim) = self.shims.get_mut(&no) else { return };
         let unread = std::mem::take(&mut shim.unread);
-        for input in first.into_iter().chain(unread) {
-            self.drive(no, input);
+        for unread in first.into_iter().map(Unread::Input).chain(unread) {
+            match unread {
+                Unread::Input(input) => self.drive(no, input),
+                Unread::Frame(conn, frame) => self.shim_hears(conn, frame),
+            }
         }
         self.wake_shim(no);
     }
@@ -189,7 +237,7 @@ impl World {
     /// begins waits in the socket, its end as well.
     pub(super) fn drive(&mut self, no: ShimNo, input: Input) {
         if let Some(shim) = self.shims.get_mut(&no).filter(|shim| shim.machine.is_none()) {
-            return shim.unread.push(input);
+            return shim.unread.push(Unread::Input(input));
         }
         let mut inputs = VecDeque::from([input]);
         while let Some(input) = inputs.pop_front() {
@@ -198,11 +246,11 @@ impl World {
                 return;
             };
             for action in machine.step(now, input) {
-                // Whether a shim rests is no matter of the core: it is of no attempt meanwhile.
-                if matches!(action, Action::Exit | Action::Rest) {
-                    return self.shim_leaves(no);
+                match action {
+                    Action::Exit => return self.shim_leaves(no),
+                    Action::Rest => return self.shim_rests(no),
+                    action => self.act(no, action, &mut inputs),
                 }
-                self.act(no, action, &mut inputs);
             }
         }
         self.wake_shim(no);
@@ -359,6 +407,9 @@ impl World {
         let Some(conn) = self.conns.get(&no).filter(|conn| conn.shim_open) else { return };
         let (shim, id, stale_epoch) = (conn.shim, conn.shim_id, conn.stale_epoch);
         let obeys_all = self.planted(Bug::StaleGatewayObeyed);
+        if let Some(shim) = self.shims.get_mut(&shim).filter(|shim| shim.machine.is_none()) {
+            return shim.unread.push(Unread::Frame(no, frame));
+        }
         self.note(|| format!("shim {shim} hears {frame:?} on {no}"));
         let Some(it) = self.shims.get_mut(&shim) else { return };
         let (key, heard_epoch) = (it.key, it.heard_epoch);
@@ -381,8 +432,10 @@ impl World {
         conn.shim_open = false;
         self.forget_closed(no);
         if was_open && was_accepted {
-            if let Some(shim) = self.shims.get_mut(&shim) {
-                shim.conns.retain(|(of, _)| *of != id);
+            let Some(it) = self.shims.get_mut(&shim) else { return };
+            it.conns.retain(|(of, _)| *of != id);
+            if it.is_resting && id == BORN_WITH {
+                return self.shim_leaves(shim);
             }
             self.drive(shim, Input::Lost(id));
         }
