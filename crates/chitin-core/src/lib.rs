@@ -2,7 +2,8 @@
 //!
 //! No files, no sockets, no clock and no randomness of its own: time and dice are arguments, storage is the
 //! synchronous trait [`Tx`], and everything the world is asked to do is an [`Output`], released only after the commit
-//! that made it true. So the loop that runs in production is the loop that a simulator can run.
+//! that made it true. So the loop that runs in production is the loop that `chitin-sim` runs through random worlds: those are
+//! this crate's tests of everything at once, and beside the code stand those of each part.
 //!
 //! The way of a task, in seven verbs: submit → admit → enqueue → lease → run → settle → publish. [`Core::step`] is
 //! where they meet.
