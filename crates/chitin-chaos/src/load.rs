@@ -35,6 +35,7 @@ struct Seen {
     sent: Vec<String>,
     accepted: Vec<(String, String)>,
     answers: Vec<Instant>,
+    took: Vec<(Instant, Duration)>,
     refused: Vec<String>,
     odd: Vec<String>,
 }
@@ -51,6 +52,8 @@ pub(crate) struct Load {
 pub(crate) struct Record {
     /// When answers came, in order.
     pub(crate) answers: Vec<Instant>,
+    /// When each submission that was accepted was sent, and how long that took.
+    took: Vec<(Instant, Duration)>,
     /// Connections that nobody took.
     pub(crate) refused: Vec<String>,
 }
@@ -64,6 +67,14 @@ impl Record {
             }
             None => Ok(()),
         }
+    }
+
+    /// The time within which 99 of 100 submissions were accepted, of those that were sent between two instants.
+    pub(crate) fn p99(&self, from: Instant, to: Instant) -> Option<Duration> {
+        let sent = self.took.iter().filter(|(at, _)| (from..to).contains(at));
+        let mut took: Vec<Duration> = sent.map(|(_, took)| *took).collect();
+        took.sort();
+        took.get(took.len() * 99 / 100).copied()
     }
 
     /// The longest silence among the answers around each fault: from the last answer before it to the first after.
@@ -117,6 +128,7 @@ impl Load {
                 ledger.accepted(key, id)?;
             }
             record.answers.extend(seen.answers);
+            record.took.extend(seen.took);
             record.refused.extend(seen.refused);
             odd.extend(seen.odd);
         }
@@ -166,9 +178,11 @@ impl Client {
         let request = Request { method: "POST", path: "/v1/tasks", key: Some(key), body: Some(body) };
         let mut begin = now();
         while begin.elapsed() < PATIENCE {
+            let asked = now();
             match self.door.ask(&request, Duration::from_secs(20)) {
                 Ok(answer) if matches!(answer.status, 200 | 202) => {
                     self.seen.answers.push(now());
+                    self.seen.took.push((asked, asked.elapsed()));
                     if let Some(id) = answer.json().get("id").and_then(Value::as_str) {
                         self.seen.accepted.push((key.to_owned(), id.to_owned()));
                     }

@@ -30,6 +30,9 @@ struct Args {
     /// How long a reader holds its transaction, in seconds
     #[arg(long, default_value_t = 60, value_name = "S")]
     hold: u64,
+    /// How much a command says that says too much, in megabytes; 10000 takes a minute
+    #[arg(long, default_value_t = 200, value_name = "MB", value_parser = clap::value_parser!(u64).range(50..=100_000))]
+    flood: u64,
     /// Keep the folders of all gateways
     #[arg(long)]
     keep: bool,
@@ -81,6 +84,7 @@ fn chaos(args: &Args) -> Held<bool> {
         seed: args.seed,
         outage_bound: Duration::from_millis(args.outage),
         hold: Duration::from_secs(args.hold),
+        flood_bytes: args.flood * 1_000_000,
         keep: args.keep,
         ..Options::default()
     };

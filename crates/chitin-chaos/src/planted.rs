@@ -112,6 +112,13 @@ pub const BUGS: &[Bug] = &[
         trials: 9,
         is_quick: true,
     },
+    Bug {
+        name: "oom-as-signal",
+        what: "an end for want of memory is told as any signal's",
+        row: "20",
+        trials: 1,
+        is_quick: true,
+    },
     Bug { name: "no-log-cap", what: "the log has no cap", row: "16", trials: 1, is_quick: true },
     Bug { name: "no-lock", what: "locks are not taken: two gateways", row: "3", trials: 2, is_quick: false },
 ];

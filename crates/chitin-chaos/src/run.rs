@@ -22,6 +22,8 @@ pub struct Options {
     pub outage_bound: Duration,
     /// Who stays where others wait stays so long: a reader in its transaction.
     pub hold: Duration,
+    /// What a command says that says too much, bytes.
+    pub flood_bytes: u64,
     /// The folders of failed sessions stay.
     pub keep: bool,
     /// A row that failed so often is not tried further.
@@ -37,6 +39,7 @@ impl Default for Options {
             seed: 1,
             outage_bound: Duration::from_secs(1),
             hold: Duration::from_secs(60),
+            flood_bytes: 200_000_000,
             keep: false,
             most_failures: 3,
             planted: None,
@@ -55,6 +58,7 @@ pub struct Session<'a> {
     pub(crate) at_most: u32,
     pub(crate) outage_bound: Duration,
     pub(crate) hold: Duration,
+    pub(crate) flood_bytes: u64,
     planted: Option<&'static str>,
     keep: bool,
     /// Outages that clients saw.
@@ -127,6 +131,7 @@ pub fn row(row: &Row, program: &Program, options: &Options) -> Outcome {
             at_most: (wanted - outcome.trials).max(1),
             outage_bound: options.outage_bound,
             hold: options.hold,
+            flood_bytes: options.flood_bytes,
             planted: options.planted,
             keep: options.keep,
             outages: Vec::new(),

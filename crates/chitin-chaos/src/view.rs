@@ -23,6 +23,8 @@ pub(crate) struct Attempt {
     pub(crate) outcome: String,
     pub(crate) exit_code: Option<i64>,
     pub(crate) signal: Option<i64>,
+    /// What is said of its end; empty: nothing.
+    pub(crate) error: String,
 }
 
 fn text(value: &Value, name: &str) -> String {
@@ -37,6 +39,7 @@ impl Task {
             outcome: text(value, "outcome"),
             exit_code: value.get("exit_code").and_then(Value::as_i64),
             signal: value.get("signal").and_then(Value::as_i64),
+            error: text(value, "error"),
         };
         Self {
             id: text(value, "id"),

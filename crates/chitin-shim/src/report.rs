@@ -95,8 +95,12 @@ pub(crate) fn of_run(
     let (stdout, stderr, interleave_bytes) = output.report();
     let largest_process = || if run.before.is_first { largest_process_bytes() } else { None };
     let waited_for_ms = || Some(waited_for_ms()?.saturating_sub(run.before.cpu_ms));
+    let cause = match cause(why, exit, groups.oom_kills(), order.limits.memory_bytes) {
+        Cause::OomKilled { .. } if planted!("oom-as-signal") => Cause::Signalled,
+        cause => cause,
+    };
     ExitReport {
-        cause: cause(why, exit, groups.oom_kills(), order.limits.memory_bytes),
+        cause,
         exit_code: exit.and_then(|e| if let Exit::Code(code) = e { Some(code) } else { None }),
         signal: exit.and_then(|e| if let Exit::Signal(number) = e { Some(number) } else { None }),
         started_at_ms: Some(run.started_at_ms),

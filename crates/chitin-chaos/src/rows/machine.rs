@@ -23,7 +23,7 @@ pub(super) const RESET: Row = Row {
 
 pub(super) const GROUPS: Row = Row {
     name: "20g",
-    fault: "memory, processes, trees in control groups v2",
+    fault: "memory, processes, pauses, trees in control groups v2",
     needs: &[Need::Machine],
     few: 1,
     session: groups,
@@ -219,13 +219,21 @@ fn groups(session: &mut Session<'_>) -> Held<u32> {
         unshaken(&serde_json::from_str(told("status")?).during(format!("status of life {number}"))?)?;
         let limits = told("limits")?;
         // Memory in whole pages.
-        holds!(limits == "31997952 1 20 50000 100000", "the limits inside are {limits}");
+        holds!(limits == "31997952 1 20 50000 100000 50", "the limits inside are {limits}");
         let memory = told("memory")?;
         holds!(memory.starts_with("137 0 ") && memory.contains("out of memory"), "out of memory: {memory}");
         let task: Value = serde_json::from_str(told("task")?).during("a task")?;
         holds!(Task::of(&task).outcomes() == ["oom_killed"], "out of memory: {task}");
         let pids = told("pids")?;
-        holds!(!pids.starts_with("0 ") && pids.contains("can't fork"), "too many processes: {pids}");
+        let is_named =
+            pids.contains("can't fork") && pids.contains("its limit of 5 processes and threads was met");
+        holds!(!pids.starts_with("0 ") && is_named, "too many processes: {pids}");
+        // One of another session, too; and what is frozen is ended, which it has to be thawed for.
+        let paused = [told("pause")?, told("resume")?, told("thaw")?];
+        holds!(
+            paused == ["0 stands", "0 moves", "130 0"],
+            "pausing, going on, and an end while paused: {paused:?}"
+        );
         // The exit code, and processes that live.
         let cancel = told("cancel")?;
         holds!(cancel == "130 0", "after cancelling: {cancel}");

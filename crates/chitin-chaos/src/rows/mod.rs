@@ -5,6 +5,7 @@ mod descriptors;
 mod disk;
 mod faulty;
 mod forged;
+mod greedy;
 mod hostile;
 mod kills;
 mod machine;
@@ -99,6 +100,7 @@ pub const ROWS: &[Row] = &[
     reader::READER,
     descriptors::GONE,
     kills::PANIC,
+    greedy::GREEDY,
     machine::GROUPS,
     tree::STUBBORN,
     kills::FLOOD,

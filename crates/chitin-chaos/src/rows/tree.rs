@@ -57,7 +57,7 @@ fn stubborn(session: &mut Session<'_>) -> Held<u32> {
 }
 
 /// Whether a process belongs to the task.
-fn names(process: &Process, id: &str) -> bool {
+pub(super) fn names(process: &Process, id: &str) -> bool {
     let environment = std::fs::read(format!("/proc/{}/environ", process.pid)).unwrap_or_default();
     process.command.contains(id) || String::from_utf8_lossy(&environment).contains(id)
 }

@@ -5,9 +5,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use chitin_gateway::Config;
-use serde_json::Value;
-
 use chitin_shim::groups::{self, Tier, TierKind};
+use serde_json::Value;
 
 use super::Finding;
 use crate::client::{Client, LOOK, Request};
