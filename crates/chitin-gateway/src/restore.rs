@@ -106,9 +106,10 @@ pub fn restore(data_dir: &Path, backup: &Path, end_running: bool) -> Result<Rest
 
     if let Some(instance) = data.instance() {
         // Of the old store nothing runs any more, and the new one looks only after its own groups.
-        let tier = chitin_shim::groups::detect();
-        _ = tier.sweep(&instance, &|_| false);
-        tier.remove(&instance);
+        for tier in chitin_shim::groups::all() {
+            _ = tier.sweep(&instance, &|_| false);
+            tier.remove(&instance);
+        }
     }
     let ready = data.join(READY);
     fs::rename(&draft, &ready).map_err(file("rename", &draft))?;

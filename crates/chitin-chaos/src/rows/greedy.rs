@@ -133,7 +133,10 @@ fn greedy(session: &mut Session<'_>) -> Held<u32> {
         );
     }
     if slowest > Duration::ZERO {
-        session.saw(format!("measurement: eaters known to have ended at most {slowest:.0?} after their limit"), 1);
+        session.saw(
+            format!("measurement: eaters known to have ended at most {slowest:.0?} after their limit"),
+            1,
+        );
     }
     let bound = if is_strict { ENDS_WITHIN } else { session.outage_bound };
     holds!(slowest <= bound, "an eater was there for {slowest:?} after it had reached its limit");

@@ -164,6 +164,31 @@ fn all_limits_together_hold_and_let_honest_work_be() {
 }
 
 #[test]
+fn whoever_names_no_limits_has_the_defaults() {
+    let gateway = Gateway::start();
+    let id = gateway.submit(&["sleep", "1000"]);
+    gateway.until_state(&id, "running");
+    let groups = traces::groups(&gateway.data);
+    if groups.is_empty() {
+        println!("skipped: no control groups here");
+        return;
+    }
+    let limit = |files: [&str; 2]| {
+        let groups = groups.iter().map(|group| group.join(format!("{id}.1")));
+        let files = groups.flat_map(|group| files.map(|file| group.join(file)));
+        let text = files.filter_map(|file| std::fs::read_to_string(file).ok()).next();
+        text.and_then(|text| text.trim().parse::<u64>().ok())
+    };
+    // In whole pages of 4 KiB.
+    let written = until("its memory is limited", || limit(["memory.limit_in_bytes", "memory.max"]));
+    assert_eq!(written, 499_998_720);
+    if is_enforced(&gateway, "pids") {
+        assert_eq!(until("its processes are", || limit(["pids.max", "pids.max"])), 2_048);
+    }
+    gateway.cli(&["cancel", &id]).with(0);
+}
+
+#[test]
 fn means_that_are_not_there_are_not_promised() {
     let here: Vec<TierKind> = groups::all().iter().map(groups::Tier::kind).collect();
     let Some(missing) = TierKind::ALL.into_iter().find(|kind| !here.contains(kind)) else {
