@@ -196,7 +196,7 @@ impl WriterLoop {
         }
     }
 
-    /// After a commit nobody knows the end of, this process commits nothing more, and ends.
+    /// After a commit nobody knows the end of, or a checkpoint, this process commits nothing more, and ends.
     ///
     /// Not at once where the file system has become read-only: a successor could not even begin there, while what was
     /// committed before can still be read here, and nothing else: readers are shown a commit only after its end is known.
@@ -236,10 +236,13 @@ impl WriterLoop {
                 self.status.set_log_bytes(0, self.limits.wal_cap_bytes);
                 true
             }
-            Err(error) => {
-                tracing::warn!(error = %chain(&error), "the write-ahead log could not be restarted");
-                false
-            }
+            Err(error) => match Refused::from_error(error) {
+                Refused::No(error) => {
+                    tracing::warn!(error = %chain(&error), "the write-ahead log could not be restarted");
+                    false
+                }
+                Refused::Unknown(error) => self.give_up(&error, VecDeque::new()),
+            },
         }
     }
 
@@ -301,10 +304,10 @@ fn trouble(error: &StoreError) -> Trouble {
 }
 
 /// What the disk holds is not known. Answering on would be guessing: the next life reads what is there.
-fn die(error: &StoreError) -> ! {
+pub(super) fn die(error: &StoreError) -> ! {
     let why = match error.verdict() {
         Verdict::Corrupt => "the database is damaged; the gateway ends, and its successor looks at all of it",
-        _ => "the end of a commit is unknown; the gateway ends, so that its successor reads what is true",
+        _ => "what the disk holds is unknown; the gateway ends, so that its successor reads what is true",
     };
     tracing::error!(error = %chain(error), "{why}");
     crate::logs::flush();

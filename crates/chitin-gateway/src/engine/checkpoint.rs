@@ -1,17 +1,21 @@
 //! Works the write-ahead log off in the background, on a connection of its own, so that commits never do; and says
 //! when the log has outgrown its cap, so that submissions are refused before the disk is full of it.
+//!
+//! An I/O error here is as much an *unknown* as in a commit: SQLite counts pages as worked off before they are synced, and a
+//! sync that failed may succeed the next time without them. The next life works the whole log off anew; this one must not
+//! begin it anew, and ends.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use chitin_failpoints::failpoint;
-use chitin_store::{Checkpointer, StoreError, StoreOptions};
+use chitin_store::{Checkpointer, StoreError, StoreOptions, Verdict};
 
-use super::EngineStatus;
-use super::batch::chain;
+use super::batch::{chain, die};
+use super::{EngineStatus, PROBE_EVERY, read_only};
 
 /// Below this there is nothing worth a sync of the database: four megabytes are some thousand small commits.
 const WORTH_BYTES: u64 = 4_000_000;
@@ -38,6 +42,7 @@ impl Checkpoints {
         let stopped = Arc::clone(&stop);
         let mut log = database.clone().into_os_string();
         log.push("-wal");
+        let folder = database.parent().unwrap_or(&database).to_owned();
         let work = move || {
             let mut pause = LOOK_EVERY;
             let mut worked_off = 0;
@@ -59,6 +64,9 @@ impl Checkpoints {
                             pause = LOOK_EVERY;
                         }
                     }
+                    Err(error) if !matches!(error.verdict(), Verdict::No(_)) => {
+                        give_up(&folder, &error, &stopped);
+                    }
                     Err(error) => {
                         tracing::warn!(error = %chain(&error), "a checkpoint failed; the next one tries again");
                     }
@@ -73,6 +81,20 @@ impl Checkpoints {
         })?;
         Ok(Self { stop, thread: Some(thread) })
     }
+}
+
+/// What the database's file holds is not known. As in a commit: where the file system has become read-only, what was committed
+/// can still be read here, and could not be elsewhere; then this is put off until it can be written to.
+fn give_up(folder: &Path, error: &StoreError, stopped: &AtomicBool) {
+    if error.verdict() == Verdict::Unknown {
+        while read_only::is_read_only(folder) {
+            if stopped.load(Ordering::Relaxed) {
+                return;
+            }
+            thread::park_timeout(PROBE_EVERY);
+        }
+    }
+    die(error)
 }
 
 impl Drop for Checkpoints {
