@@ -10,6 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use chitin_failpoints::planted;
+use chitin_store::Ballast;
 
 use crate::{GatewayError, chance, restore};
 
@@ -30,6 +31,7 @@ pub(crate) mod names {
     pub(crate) const SPOOL: &str = "spool";
     pub(crate) const BACKUPS: &str = "backups.json";
     pub(crate) const INSTANCE: &str = "instance";
+    pub(crate) const BALLAST: &str = "chitin.ballast";
 }
 
 /// What a lock is held for, as its file says: whoever is refused is told.
@@ -153,10 +155,23 @@ impl DataDir {
     }
 
     /// Writes this process's id, for people. Whole or not at all; not made durable, since no process outlives the machine.
+    /// A full disk keeps nobody from beginning: what is kept back on it is for that, too.
     pub(crate) fn write_pid(&self, name: &str) -> io::Result<()> {
         let draft = self.path.join(format!("{name}.draft"));
-        fs::write(&draft, format!("{}\n", std::process::id()))?;
+        let write = || fs::write(&draft, format!("{}\n", std::process::id()));
+        match write() {
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                self.ballast().release().map_err(io::Error::other)?;
+                write()?;
+            }
+            done => done?,
+        }
         fs::rename(draft, self.path.join(name))
+    }
+
+    /// Room that is kept for a full disk.
+    pub(crate) fn ballast(&self) -> Ballast {
+        Ballast::new(&self.join(names::BALLAST), Ballast::DEFAULT_BYTES)
     }
 
     /// Removes what says that somebody is here. Locks' files stay: another process may be waiting on them.

@@ -9,7 +9,7 @@ mod synced;
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -134,6 +134,34 @@ pub(crate) fn void_after(conn: &Connection, log: &Path) -> Result<(), StoreError
     let file = OpenOptions::new().write(true).open(log).map_err(failed)?;
     file.write_all_at(&[0; 24], end).map_err(failed)?;
     file.sync_data().map_err(failed)
+}
+
+/// Sees to it that there is room for the log's index, a file that SQLite maps: where a page of it has no room on the disk, the
+/// process is killed that touches it, or what was to be opened fails in a way that says nothing of room. Whoever opens a
+/// database first makes that file anew, so what it has now counts as room.
+pub(crate) fn room_for_index(database: &Path) -> Result<(), StoreError> {
+    let failed =
+        |source| StoreError::File { step: "find room for the index of", path: database.to_owned(), source };
+    let folder = database.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let Ok(disk) = rustix::fs::statvfs(folder) else { return Ok(()) };
+    let mut index = database.as_os_str().to_owned();
+    index.push("-shm");
+    let has = fs::metadata(index).map_or(0, |metadata| metadata.blocks().saturating_mul(512));
+    let needs = index_bytes(file_bytes(&file(database))? / FRAME_BYTES);
+    let there = disk.f_bavail.saturating_mul(disk.f_frsize).saturating_add(has);
+    // One that does not say how large it is, does not know what is left either.
+    if disk.f_blocks > 0 && there < needs {
+        return Err(failed(io::ErrorKind::StorageFull.into()));
+    }
+    Ok(())
+}
+
+/// What the index of so many frames takes, and one part more for what the first commits bring.
+/// <https://www.sqlite.org/walformat.html>, section 2.2.
+fn index_bytes(frames: u64) -> u64 {
+    const PART_BYTES: u64 = 32_768;
+    const PART_FRAMES: u64 = 4_062;
+    (frames / PART_FRAMES + 2) * PART_BYTES
 }
 
 /// The log's file.

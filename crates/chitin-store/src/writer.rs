@@ -56,6 +56,7 @@ impl Writer {
         let was_killed = options.left == Left::Killed;
         // Before the database is opened: that rebuilds what is read here.
         let synced = if was_killed { Synced::left_at(path) } else { None };
+        wal::room_for_index(path)?;
         let mut conn = open::connect(path, options, Role::Writer)?;
         open::settle_log(&conn, path, options, synced)?;
         open::assert_durable(&conn, path)?;

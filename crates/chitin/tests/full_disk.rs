@@ -30,7 +30,7 @@ impl Disk {
 
     /// Not a byte is left.
     fn fill(&self) {
-        let mut file = fs::File::create(self.0.join("fill")).unwrap();
+        let mut file = fs::File::options().create(true).append(true).open(self.0.join("fill")).unwrap();
         for size in [1 << 20, 1 << 12, 1] {
             while file.write(&vec![b'x'; size]).is_ok() {}
         }
@@ -206,8 +206,8 @@ fn without_inodes_what_was_accepted_waits_and_nothing_is_used_up() {
     println!("{} of 5 were accepted without an inode left, and all of them ran", accepted.len());
 }
 
-/// A library that, preloaded, makes every change below a folder fail while a file says so.
-fn faults(gateway: &Gateway) -> Option<(PathBuf, String)> {
+/// A library that, preloaded, makes changes below a folder fail, or of one file, while a file says so.
+fn faults(gateway: &Gateway, below: &str) -> Option<(PathBuf, String)> {
     let at = |name: &str| gateway.home.path().join(name);
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../chitin-store/tests/faults/faults.c");
     let mut compiler = program("sh");
@@ -218,18 +218,121 @@ fn faults(gateway: &Gateway) -> Option<(PathBuf, String)> {
     let environment = format!(
         "export LD_PRELOAD='{}' FAULTS_BELOW='{}' FAULTS_ARM='{}' FAULTS_REPORT='{}'",
         at("faults.so").display(),
-        gateway.data.canonicalize().unwrap().display(),
+        gateway.data.canonicalize().unwrap().join(below).to_str().unwrap().trim_end_matches('/'),
         at("faults.arm").display(),
         at("faults.report").display(),
     );
     Some((at("faults.arm"), environment))
 }
 
+/// Makes the n-th change from now on meet something; see `faults.c`.
+fn arm(file: &Path, what: &str) {
+    let _ = fs::remove_file(file);
+    let _ = fs::remove_file(file.with_extension("report"));
+    fs::write(file.with_extension("draft"), what).unwrap();
+    fs::rename(file.with_extension("draft"), file).unwrap();
+}
+
+/// Some megabytes of the log that wait to be worked off; whoever submits them goes on also when the gateway ends meanwhile.
+fn make_much_to_work_off(gateway: &Gateway) -> Vec<String> {
+    let submit = ["submit", "--delay", "1h", "--", "true"];
+    let accept = |_| {
+        let submitted = finish(gateway.command(&submit), Some(&vec![b'x'; 1_500_000]));
+        submitted.with(0).out().trim_end().to_owned()
+    };
+    (0..4).map(accept).collect()
+}
+
+/// A gateway whose database's own file fails as it is told to. Nothing but checkpoints writes to that.
+fn failing_checkpoints() -> Option<(Gateway, PathBuf)> {
+    let mut gateway = Gateway::prepare();
+    fs::create_dir(&gateway.data).unwrap();
+    let (file, environment) = faults(&gateway, "chitin.db")?;
+    gateway.up_under(&environment);
+    Some((gateway, file))
+}
+
+#[test]
+fn a_checkpoint_that_meets_an_error_ends_the_gateway_and_its_successor_has_everything() {
+    let Some((gateway, file)) = failing_checkpoints() else {
+        println!("skipped: no compiler");
+        return;
+    };
+    // The first page that it writes, and a later one.
+    for nth in [1, 40] {
+        let pid = gateway.pid();
+        arm(&file, &format!("{nth} 5"));
+        let accepted = make_much_to_work_off(&gateway);
+        until("another gateway serves", || {
+            let status = gateway.cli(&["status", "--json"]);
+            (status.code == 0 && status.json()["pid"] != pid).then_some(())
+        });
+        assert!(fs::read_to_string(file.with_extension("report")).unwrap().contains('!'));
+        let gateway_layer = gateway.cli(&["status", "gateway", "--json"]).json();
+        assert!(gateway_layer["last_end"].as_str().unwrap().contains("70"), "{gateway_layer}");
+        for id in accepted {
+            assert_eq!(gateway.task(&id)["state"], "scheduled");
+        }
+    }
+}
+
+#[test]
+fn a_checkpoint_that_finds_no_room_is_tried_again_by_the_same_gateway() {
+    let Some((gateway, file)) = failing_checkpoints() else {
+        println!("skipped: no compiler");
+        return;
+    };
+    let pid = gateway.pid();
+    arm(&file, "1 28");
+    let accepted = make_much_to_work_off(&gateway);
+    until("it is tried again", || {
+        fs::read_to_string(file.with_extension("report"))
+            .is_ok_and(|calls| calls.contains("!."))
+            .then_some(())
+    });
+    assert_eq!(gateway.pid(), pid);
+    for id in accepted {
+        assert_eq!(gateway.task(&id)["state"], "scheduled");
+    }
+}
+
+#[test]
+fn on_a_full_disk_a_gateway_starts_by_what_was_kept_back_or_says_what_is_missing() {
+    let gateway = Gateway::prepare();
+    fs::create_dir(&gateway.data).unwrap();
+    let Some(disk) = Disk::at(&gateway.data, "size=80m") else {
+        println!("skipped: no right to mount a file system");
+        return;
+    };
+    // Bound anew, so that it is gone before its disk is.
+    let mut gateway = gateway;
+    gateway.up();
+    let done = gateway.submit(&["echo", "recorded"]);
+    gateway.ended(&done);
+    // As a power cut leaves it: the index of the log was never synced, and its room is somebody else's.
+    let index = gateway.data.join("chitin.db-shm");
+    gateway.crash();
+    fs::remove_file(&index).unwrap();
+    disk.fill();
+    gateway.up();
+    assert_eq!(gateway.cli(&["result", &done]).with(0).out(), "recorded\n");
+
+    gateway.crash();
+    fs::remove_file(&index).unwrap();
+    fs::write(gateway.data.join("chitin.ballast"), "").unwrap();
+    disk.fill();
+    let refused = gateway.cli(&["gateway", "--listen", "127.0.0.1:0"]);
+    assert!(refused.code != 0 && refused.err.contains("find room for the index"), "{refused:?}");
+    disk.free();
+    gateway.up();
+    assert_eq!(gateway.cli(&["result", &done]).with(0).out(), "recorded\n");
+}
+
 #[test]
 fn a_disk_that_turns_read_only_is_waited_out_while_reads_go_on() {
     let mut gateway = Gateway::prepare();
     fs::create_dir(&gateway.data).unwrap();
-    let Some((arm, environment)) = faults(&gateway) else {
+    let Some((file, environment)) = faults(&gateway, "") else {
         println!("skipped: no compiler");
         return;
     };
@@ -243,8 +346,7 @@ fn a_disk_that_turns_read_only_is_waited_out_while_reads_go_on() {
     let pid = gateway.pid();
 
     // Every change fails from the first one on, as on a file system that is read-only (`EROFS`).
-    fs::write(arm.with_extension("draft"), "1 +30").unwrap();
-    fs::rename(arm.with_extension("draft"), &arm).unwrap();
+    arm(&file, "1 +30");
     let small = json!({ "command": ["true"], "retry": { "max": 0 } });
     let refused = until("a refusal that says so", || {
         let answer = gateway.post("/v1/tasks", &small).with(503);
@@ -261,7 +363,7 @@ fn a_disk_that_turns_read_only_is_waited_out_while_reads_go_on() {
     assert_eq!(gateway.pid(), pid, "the same gateway all the while");
     fs::write(&go, "").unwrap();
 
-    fs::remove_file(&arm).unwrap();
+    fs::remove_file(&file).unwrap();
     // The gateway ends then, and whoever asks at that moment loses the answer: the command line asks again.
     until("new work is taken", || (gateway.cli(&["submit", "--", "true"]).code == 0).then_some(()));
     until("another gateway serves", || (gateway.pid() != pid).then_some(()));
