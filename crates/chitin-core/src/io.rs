@@ -399,6 +399,8 @@ pub enum Refusal {
     TooLate,
     /// The key was used for another body.
     KeyMismatch,
+    /// Open tasks are still taken up one by one, so how many wait is not known (R2.1).
+    Recovering,
 }
 
 /// Why a command is not possible.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::testing::*;
-use crate::{DeadReason, Input, Outcome, Start, Suspect, TaskSpec, TaskState};
+use crate::{Answer, DeadReason, Input, Outcome, Refusal, Start, Suspect, TaskSpec, TaskState};
 
 #[test]
 fn what_runs_is_asked_after_with_its_wish_to_end_and_never_started_again() {
@@ -131,6 +131,33 @@ fn nothing_is_given_out_until_everything_is_known() {
     // One writes the first down, each further one tries one and writes the next down.
     assert_eq!(steps, 4);
     assert_eq!(starts(&bench.step(&Input::Tick)).len(), 3);
+}
+
+#[test]
+fn nothing_new_waits_until_it_is_known_how_many_do() {
+    let mut bench = Bench::new(crate::Limits { waiting_tasks: 2, ..crate::Limits::default() });
+    bench.core.set_dispatch(crate::Dispatch::Paused);
+    let ended = bench.submit(spec());
+    let cancel = bench.cancel(ended);
+    bench.batch(&[cancel]);
+    bench.submit(spec());
+    bench.submit(spec());
+    bench.boot_at(BOOT, Pace::OneByOne);
+    bench.core.set_dispatch(crate::Dispatch::Paused);
+    let ask = |bench: &mut Bench| {
+        let (to, submission) = (bench.command(), bench.submission(vec![spec()]));
+        [Input::Retry { to, id: ended }, Input::Submit(submission)]
+            .map(|input| answers(&bench.step(&input))[0].clone())
+    };
+    let mut steps = 0;
+    while bench.core.is_recovering() {
+        assert_eq!(ask(&mut bench), [const { Answer::Refused(Refusal::Recovering) }; 2]);
+        bench.step(&Input::RecoverNext);
+        steps += 1;
+    }
+    assert!(steps > 1);
+    let full = Answer::Refused(Refusal::QueueFull { waiting: 2, limit: 2 });
+    assert_eq!(ask(&mut bench), [full.clone(), full]);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use crate::hot::OpenTask;
 use crate::valid::{QueueName, TaskSpec};
+use crate::verbs::Recovery;
 use crate::{
     Answer, AttemptNo, Core, Deadline, NewTask, Now, PrincipalId, QueueId, QueueRow, Refusal,
     ScheduledReason, Seq, Submission, SubmissionRow, TaskId, TaskRow, TaskState, Tx,
@@ -92,6 +93,9 @@ impl Core {
 
     /// The bounds of what waits; `tasks` together or none.
     pub(crate) fn admit(&self, tasks: usize, bytes: u64) -> Result<(), Refusal> {
+        if *self.recovery.get() != Recovery::Over {
+            return Err(Refusal::Recovering);
+        }
         let counts = self.hot.counts();
         let waiting = u64::try_from(counts.waiting).unwrap_or(0);
         let limit = self.limits.waiting_tasks;

@@ -142,6 +142,7 @@ impl From<Refusal> for Oops {
                 Bound::Late,
                 "the disk did not take the task in time, and it was dropped; try again with the same Idempotency-Key",
             ),
+            Refusal::Recovering => Trouble::Recovering.into(),
             Refusal::KeyMismatch => Self::new(
                 Code::IdempotencyMismatch,
                 "this Idempotency-Key was used with another body; use a new key for a new task",

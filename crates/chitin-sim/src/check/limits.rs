@@ -84,7 +84,10 @@ impl Checker for Bounds {
                         waiting + 4 > *share && *share >= scene.limits.waiting_tasks / 3
                     }
                     Refusal::OverQueueShare { waiting, share, .. } => waiting + 4 > *share,
-                    Refusal::TooManyQueues { .. } | Refusal::TooLate | Refusal::KeyMismatch => true,
+                    Refusal::TooManyQueues { .. }
+                    | Refusal::TooLate
+                    | Refusal::KeyMismatch
+                    | Refusal::Recovering => true,
                 };
                 ensure(full, || format!("refused below the bound: {refusal:?}"))
             }
