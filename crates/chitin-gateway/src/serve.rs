@@ -15,8 +15,7 @@ use chitin_core::{EventName, Pace};
 use chitin_shim::groups::{self, Tier, TierKind};
 use chitin_shim::start::ForkServer;
 use chitin_store::{
-    Ballast, Commit, Left, NoReason, Reader, SpoolVerdict, StoreError, StoreOptions, TokenRow, Verdict,
-    Writer,
+    Commit, Left, NoReason, Reader, SpoolVerdict, StoreError, StoreOptions, TokenRow, Verdict, Writer,
 };
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -142,7 +141,7 @@ impl Life {
             // The one before it, in this same boot, had looked through the database or lived with it, and met nothing.
             store_options.left = Left::Killed;
         }
-        let ballast = Ballast::new(&data.join("chitin.ballast"), Ballast::DEFAULT_BYTES);
+        let ballast = data.ballast();
         let mut writer = match Writer::open(&database, &store_options) {
             // A full disk: what was kept back makes room to begin.
             Err(error) if error.verdict() == Verdict::No(NoReason::Full) => {
@@ -173,8 +172,9 @@ impl Life {
 
         data.write_instance(&instance).map_err(system("write down the instance's name"))?;
         let tier = tier(&instance, config.isolation, limits.task_cpu_weight)?;
+        let status = Arc::clone(engine.status());
         let readers =
-            Readers::new(database, store_options.clone(), limits.readers, Arc::clone(engine.status()));
+            Readers::new(database, store_options.clone(), limits.readers, status, runtime.handle().clone());
         let spool = Spool::new(data.join(names::SPOOL));
         let hub = Arc::new(Hub::new(limits.clone()));
         let jobs = Arc::new(Jobs::default());

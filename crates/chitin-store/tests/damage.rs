@@ -5,6 +5,7 @@ mod rows;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use chitin_core::{Limits, NewTask, Payload, Seq, TaskRow, TaskState, Tx};
 use chitin_store::{Commit, NoReason, StoreError, StoreOptions, Verdict, Writer};
@@ -220,6 +221,35 @@ fn a_busy_database_says_no_and_goes_on_afterwards() {
     assert!(matches!(writer.probe(), Commit::No(_)));
     other.execute_batch("ROLLBACK").unwrap();
     assert!(matches!(writer.probe(), Commit::Ok));
+}
+
+#[test]
+fn a_busy_database_is_waited_for_as_long_as_it_may_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = StoreOptions::new([1; 16], &Limits::default());
+    assert_eq!(options.busy_timeout_ms, 5_000);
+    let mut writer = Writer::open(&path(&folder), &options).unwrap();
+    let other = rusqlite::Connection::open(path(&folder)).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let begin = now();
+    assert_eq!(writer.begin().unwrap_err().verdict(), Verdict::No(NoReason::Busy));
+    // SQLite counts its naps, which a busy machine lengthens.
+    let waited = begin.elapsed();
+    assert!(waited >= Duration::from_millis(4_500) && waited < Duration::from_secs(60), "{waited:?}");
+
+    let begin = now();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            std::thread::sleep(Duration::from_millis(300));
+            other.execute_batch("ROLLBACK").unwrap();
+        });
+        assert!(matches!(writer.probe(), Commit::Ok), "after {:?}", begin.elapsed());
+    });
+}
+
+#[expect(clippy::disallowed_methods, reason = "what is measured here is a wait")]
+fn now() -> Instant {
+    Instant::now()
 }
 
 #[test]
