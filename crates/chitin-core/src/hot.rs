@@ -3,10 +3,11 @@
 //! is decided from is always either committed or part of the same transaction.
 
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
 use crate::fair::{LaneKey, Lanes};
+use crate::numbered::Numbered;
 use crate::{Deadline, Due, Now, OpenRow, PausedReason, PrincipalId, QueueId, Seq, TaskRow, TaskState};
 
 /// What is held of an open task.
@@ -118,13 +119,13 @@ impl Counts {
 /// The committed half.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Committed {
-    tasks: HashMap<Seq, OpenTask>,
+    tasks: Numbered<Seq, OpenTask>,
     lanes: Lanes,
     due: BTreeSet<(i64, Seq)>,
     due_wall: BTreeSet<(i64, Seq)>,
     expiry: BTreeSet<(i64, Seq)>,
     counts: Counts,
-    by_queue: HashMap<QueueId, Counts>,
+    by_queue: Numbered<QueueId, Counts>,
     /// What a client has in a queue; none of these is empty.
     by_share: BTreeMap<(PrincipalId, QueueId), Counts>,
     drained: u64,
@@ -136,7 +137,7 @@ impl Committed {
         let mut lanes: BTreeMap<LaneKey, Vec<Seq>> = BTreeMap::new();
         let (mut due, mut due_wall, mut expiry) = (Vec::new(), Vec::new(), Vec::new());
         let mut counts = Counts::default();
-        let mut by_queue: HashMap<QueueId, Counts> = HashMap::new();
+        let mut by_queue: Numbered<QueueId, Counts> = Numbered::default();
         let mut by_share: BTreeMap<(PrincipalId, QueueId), Counts> = BTreeMap::new();
         for (seq, task) in &open {
             match task.life {

@@ -19,6 +19,7 @@ mod io;
 mod lifecycle;
 mod limits;
 pub mod monitor;
+mod numbered;
 mod retry;
 mod rows;
 mod shares;

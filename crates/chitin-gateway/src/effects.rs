@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use chitin_cache::{Cache, Key};
-use chitin_core::Output;
+use chitin_core::{Answer, Output};
 use chitin_failpoints::failpoint;
 
-use crate::engine::Command;
+use crate::engine::{Answers, Command};
 use crate::events::Events;
 use crate::runner::{Hub, Job, Jobs};
 use crate::spool::{Janitor, Removal};
@@ -27,11 +27,14 @@ pub(crate) struct World {
     pub(crate) waiters: Arc<Waiters>,
     pub(crate) events: Arc<Events>,
     pub(crate) cache: Arc<Cache>,
+    pub(crate) answers: Arc<Answers>,
 }
 
 impl World {
-    /// Carries the outputs of one commit out.
-    pub(crate) fn release(&self, outputs: Vec<Output>, waiting: &mut Waiting) {
+    /// Carries the outputs of one commit out in order, and answers last: whoever asked, and then whoever only waited for the
+    /// commit.
+    pub(crate) fn release(&self, outputs: Vec<Output>, mut waiting: Waiting) {
+        let mut answers = Vec::with_capacity(waiting.len());
         // Whatever was committed may be an event, and who follows looks at the store.
         self.events.board.stir();
         for output in outputs {
@@ -41,7 +44,7 @@ impl World {
                     failpoint!("effect.reply");
                     let at = waiting.iter().position(|command| command.id() == to);
                     if let Some(command) = at.and_then(|at| waiting.remove(at)) {
-                        command.answer(Ok(answer));
+                        answers.push((command, Ok(answer)));
                     }
                 }
                 Output::Start(order) => {
@@ -92,5 +95,7 @@ impl World {
                 }
             }
         }
+        answers.extend(waiting.into_iter().map(|command| (command, Ok(Answer::Done))));
+        self.answers.give(answers);
     }
 }

@@ -11,6 +11,7 @@ mod batch;
 mod checkpoint;
 mod gather;
 mod insist;
+mod post;
 mod read_only;
 
 use std::collections::VecDeque;
@@ -18,7 +19,6 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::thread::{self, JoinHandle};
@@ -34,15 +34,16 @@ use crate::chance::OsDice;
 use crate::clock::{self, Clock};
 use crate::effects::World;
 use crate::http::Share;
+use crate::tasks::Tasks;
 
 use gather::{Gathered, Rhythm};
 use insist::{Insistence, Next};
+use post::{Inbox, Outbox, post};
 
 pub use batch::chain;
 pub(crate) use checkpoint::Checkpoints;
+pub(crate) use post::Answers;
 
-/// Commands that may wait for the writer: some batches' worth. More would only wait longer than a client does.
-const WAITING_COMMANDS: usize = 4_096;
 /// The engine looks up at least this often, so that a stepped wall clock is noticed.
 const LONGEST_SLEEP_MS: i64 = 1_000;
 /// Between two tries while the store refuses everything (R1.4).
@@ -96,7 +97,21 @@ impl Future for Pending {
     }
 }
 
+impl std::fmt::Debug for Command {
+    /// What it carries is nobody's to read in a log.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Command").field("to", &self.to).finish_non_exhaustive()
+    }
+}
+
 impl Command {
+    /// A command that brings so many bytes to a commit, and the answer to it.
+    fn new(to: CommandId, input: Input, bytes: u64) -> (Box<Self>, Pending) {
+        let (reply, answer) = oneshot::channel();
+        let (reply, deadline_boottime_ms, budget) = (Some(reply), None, None);
+        (Box::new(Self { input, reply, to, bytes, deadline_boottime_ms, budget }), Pending(answer))
+    }
+
     pub(crate) fn id(&self) -> CommandId {
         self.to
     }
@@ -128,13 +143,7 @@ pub(crate) struct Command {
     /// their own, which the core looks at.
     deadline_boottime_ms: Option<i64>,
     /// What it takes of the bytes in flight, until it is carried out or refused: whoever asked may be gone by then.
-    _budget: Option<Share>,
-}
-
-enum Message {
-    Command(Box<Command>),
-    Dispatch(Dispatch),
-    Stop,
+    budget: Option<Share>,
 }
 
 /// What others may know of the engine without asking it.
@@ -235,7 +244,7 @@ impl EngineStatus {
 /// Sends commands to the writer.
 #[derive(Debug, Clone)]
 pub(crate) struct Engine {
-    sender: SyncSender<Message>,
+    outbox: Arc<Outbox>,
     next: Arc<AtomicU64>,
     status: Arc<EngineStatus>,
 }
@@ -264,15 +273,11 @@ impl Engine {
         input: impl FnOnce(CommandId) -> Input,
     ) -> Result<Pending, Trouble> {
         let to = CommandId(self.next.fetch_add(1, Ordering::Relaxed));
-        let (reply, answer) = oneshot::channel();
-        let input = input(to);
-        let command =
-            Box::new(Command { input, reply: Some(reply), to, bytes, deadline_boottime_ms, _budget: budget });
-        match self.sender.try_send(Message::Command(command)) {
-            Ok(()) => Ok(Pending(answer)),
-            Err(TrySendError::Full(_)) => Err(Trouble::Overloaded),
-            Err(TrySendError::Disconnected(_)) => Err(Trouble::Stopping),
-        }
+        let (mut command, answer) = Command::new(to, input(to), bytes);
+        command.deadline_boottime_ms = deadline_boottime_ms;
+        command.budget = budget;
+        self.outbox.put(command)?;
+        Ok(answer)
     }
 
     /// Hands a command over and waits for its commit, so long; after that the writer drops it, unless a commit with it is
@@ -309,15 +314,19 @@ impl Engine {
         }
     }
 
+    /// From now on, what is handed over reaches the writer.
+    pub(crate) fn carry(&self, tasks: &Tasks) {
+        self.outbox.carry(tasks);
+    }
+
     /// Pauses or resumes giving out attempts.
     pub(crate) fn dispatch(&self, dispatch: Dispatch) {
-        _ = self.sender.try_send(Message::Dispatch(dispatch));
+        self.outbox.dispatch(dispatch);
     }
 
     /// Ends the writer once everything handed over before is committed.
     pub(crate) fn stop(&self) {
-        // A full channel empties by itself: the writer never waits for anybody but the disk.
-        _ = self.sender.send(Message::Stop);
+        self.outbox.stop();
     }
 }
 
@@ -331,7 +340,7 @@ pub(crate) struct WriterLoop {
     clock: Clock,
     dice: OsDice,
     limits: Limits,
-    receiver: Receiver<Message>,
+    inbox: Inbox,
     /// Commands heavier than a batch: one at a time, and never two batches in a row, while others wait.
     heavy: VecDeque<Box<Command>>,
     last_was_heavy: bool,
@@ -360,9 +369,9 @@ pub(crate) fn prepare(
     clock: Clock,
     pace: Pace,
 ) -> Result<(Engine, WriterLoop), StoreError> {
-    let (sender, receiver) = sync_channel(WAITING_COMMANDS);
+    let (outbox, inbox) = post();
     let status = Arc::new(EngineStatus::default());
-    let engine = Engine { sender, next: Arc::new(AtomicU64::new(1)), status: Arc::clone(&status) };
+    let engine = Engine { outbox, next: Arc::new(AtomicU64::new(1)), status: Arc::clone(&status) };
     let mut writer_loop = WriterLoop {
         core: Core::new(limits.clone()),
         writer,
@@ -371,7 +380,7 @@ pub(crate) fn prepare(
         clock,
         dice: OsDice::new(),
         limits,
-        receiver,
+        inbox,
         heavy: VecDeque::new(),
         last_was_heavy: false,
         rhythm: Rhythm::default(),
@@ -397,7 +406,7 @@ impl WriterLoop {
     pub(crate) fn spawn(mut self, world: World) -> std::io::Result<JoinHandle<()>> {
         // Before anything else runs: whoever sweeps leftovers must know what is under way.
         let boot = std::mem::take(&mut self.released);
-        world.release(boot, &mut VecDeque::new());
+        world.release(boot, VecDeque::new());
         thread::Builder::new().name("chitin-writer".to_owned()).spawn(move || {
             let life = std::panic::AssertUnwindSafe(|| while self.turn(&world) {});
             if std::panic::catch_unwind(life).is_err() {
@@ -417,7 +426,7 @@ impl WriterLoop {
         if self.refusing || self.status.log().1 {
             patience = patience.min(PROBE_EVERY);
         }
-        let gathered = Gathered::from(&self.receiver, patience, self.rhythm, &self.limits);
+        let gathered = Gathered::from(&mut self.inbox, patience, self.rhythm, &self.limits);
         let Gathered { batch, heavy, dispatch, stop, bytes } = gathered;
         self.heavy.extend(heavy);
         if let Some(dispatch) = dispatch {

@@ -189,7 +189,10 @@ impl Life {
             waiters: Arc::clone(&waiters),
             events: Arc::clone(&events),
             cache: Arc::clone(&cache),
+            answers: Arc::default(),
         };
+        engine.carry(&tasks);
+        world.answers.deliver(&tasks);
         let (connections, memory) = (Arc::new(Connections::of_process(&limits)), Memory::new(&limits));
         // Tokens, and the users that the socket lets in: the owner and root.
         let clients = tokens.len() + 2;

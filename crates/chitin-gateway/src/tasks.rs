@@ -16,6 +16,8 @@ pub(crate) enum TaskKind {
     Accept,
     /// Looks after the connections; ends with the runtime, after the last of them.
     Watch,
+    /// Carries commands to the writer, and answers back; ends with the runtime.
+    Post,
     /// Serves one connection; drained at the end, under a deadline.
     Connection,
     /// Feeds one stream of log bytes; ends with its reader or the gateway.
@@ -28,7 +30,7 @@ pub(crate) enum TaskKind {
     Upkeep,
 }
 
-const KINDS: usize = 6;
+const KINDS: usize = 8;
 
 /// Starts tasks and knows how many there are.
 #[derive(Debug, Clone)]

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::thread;
 
-use chitin_core::{Answer, CommitOutcome, Input, Output, Pace};
+use chitin_core::{CommitOutcome, Input, Output, Pace};
 use chitin_failpoints::failpoint;
 use chitin_store::{Ballast, Commit, NoReason, Restart, StoreError, Verdict};
 
@@ -145,15 +145,11 @@ impl WriterLoop {
         }
     }
 
-    /// Lets the world see what is now true: effects and answers in order, then whoever only waited for the commit.
+    /// Lets the world see what is now true.
     fn release(&mut self, outputs: Vec<Output>, commands: VecDeque<Box<Command>>, world: &World) {
         self.status.count_commit(commands.len());
         self.tell_status();
-        let mut waiting = commands;
-        world.release(outputs, &mut waiting);
-        for command in waiting {
-            command.answer(Ok(Answer::Done));
-        }
+        world.release(outputs, commands);
     }
 
     /// A full disk: the ballast makes room to record what has ended. True if it did.
@@ -209,7 +205,7 @@ impl WriterLoop {
             self.refusing = true;
             self.status.set_refusing(Some("the file system of the data directory is read-only".to_owned()));
             commands.into_iter().for_each(|command| command.answer(Err(Trouble::TooLate)));
-            read_only::wait(&folder, &self.receiver);
+            read_only::wait(&folder, &mut self.inbox);
         }
         die(error)
     }
@@ -329,8 +325,6 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use tokio::sync::oneshot;
-
     use super::super::Pending;
     use super::*;
 
@@ -341,10 +335,9 @@ mod tests {
             [None, Some(now_ms - 1), Some(now_ms + 1_000_000), Some(0)]
                 .into_iter()
                 .map(|deadline_boottime_ms| {
-                    let (reply, answer) = oneshot::channel();
-                    let (input, to, reply) = (Input::Tick, chitin_core::CommandId(0), Some(reply));
-                    let command = Command { input, reply, to, bytes: 0, deadline_boottime_ms, _budget: None };
-                    (Box::new(command), Pending(answer))
+                    let (mut command, answer) = Command::new(chitin_core::CommandId(0), Input::Tick, 0);
+                    command.deadline_boottime_ms = deadline_boottime_ms;
+                    (command, answer)
                 })
                 .unzip();
         let left = drop_late(commands);

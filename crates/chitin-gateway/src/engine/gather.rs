@@ -4,23 +4,22 @@
 //! costs nearly the same whatever it carries, so the groups should be few; but never one, or the processors wait for the
 //! disk and the disk for them.
 //!
-//! - On a quick disk that keeps both processors busy, but a writer that is too eager takes whoever comes first, and commits
-//!   for him alone while all the others are being read. So it looks away for a quarter of what the last commit took, unless as
-//!   many wait already as that one answered. It sleeps meanwhile: to be woken for each who comes would cost more than he.
+//! - On a quick disk two groups keep both processors busy: one is being read while the other is committed. They come in one
+//!   piece each (`post.rs`), so whatever is there is taken at once.
 //! - On a slow one two groups only double the waiting: whoever was just answered is back long before the disk is. So the
 //!   writer holds the next commit open until as many have come as were just answered, but for no more than half of what
 //!   that commit took.
 //!
-//! Nobody waits when nobody was answered, or one alone.
+//! Nobody waits when nobody was answered.
 
 use std::collections::VecDeque;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
-use std::thread;
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
 use chitin_core::{Dispatch, Limits};
 
-use super::{Command, Message};
+use super::Command;
+use super::post::{Inbox, Message};
 use crate::clock;
 
 /// A commit that took less is not what clients wait for: a round trip of 32 of them takes as long.
@@ -62,8 +61,6 @@ impl Rhythm {
         let round_trips = SLOW_FOR_EACH.saturating_mul(u32::try_from(self.answered).unwrap_or(u32::MAX));
         if self.took >= SLOW.max(round_trips) {
             Hold::Until(waiting.saturating_add(self.answered), (self.took / 2).min(LONGEST_HOLD))
-        } else if self.answered > 1 && waiting < self.answered {
-            Hold::Sleep((self.took / 4).min(LONGEST_HOLD))
         } else {
             Hold::Not
         }
@@ -74,56 +71,45 @@ impl Rhythm {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Hold {
     Not,
-    /// For so long, whoever comes.
-    Sleep(Duration),
     /// Until so many are there, but for no longer than that.
     Until(usize, Duration),
 }
 
 impl Gathered {
     /// Waits for the first message for at most `patience`, then takes what belongs into one commit.
-    pub(super) fn from(
-        receiver: &Receiver<Message>,
-        patience: Duration,
-        rhythm: Rhythm,
-        limits: &Limits,
-    ) -> Self {
+    pub(super) fn from(inbox: &mut Inbox, patience: Duration, rhythm: Rhythm, limits: &Limits) -> Self {
         let mut gathered = Self::default();
         let began = clock::steady();
-        gathered.take(receive(receiver, patience), limits);
+        gathered.take(inbox.receive(patience), limits);
         if gathered.stop || gathered.is_empty() {
             return gathered;
         }
         let idle = clock::steady().saturating_sub(began);
-        gathered.drain(receiver, limits);
+        gathered.drain(inbox, limits);
 
         // Whoever was answered before a pause is not about to come.
         match rhythm.hold(gathered.batch.len()) {
-            Hold::Sleep(hold) if idle <= rhythm.took => {
-                thread::sleep(hold);
-                gathered.drain(receiver, limits);
-            }
             Hold::Until(expected, hold) if idle <= hold => {
-                gathered.hold_open(receiver, expected, hold, limits);
+                gathered.hold_open(inbox, expected, hold, limits);
             }
-            Hold::Not | Hold::Sleep(_) | Hold::Until(..) => {}
+            Hold::Not | Hold::Until(..) => {}
         }
         gathered
     }
 
-    fn hold_open(&mut self, receiver: &Receiver<Message>, expected: usize, hold: Duration, limits: &Limits) {
+    fn hold_open(&mut self, inbox: &mut Inbox, expected: usize, hold: Duration, limits: &Limits) {
         let began = clock::steady();
         while !self.stop && self.batch.len() < expected && !self.is_full(limits) {
             let left = hold.saturating_sub(clock::steady().saturating_sub(began));
-            if left.is_zero() || !self.take(receive(receiver, left), limits) {
+            if left.is_zero() || !self.take(inbox.receive(left), limits) {
                 return;
             }
-            self.drain(receiver, limits);
+            self.drain(inbox, limits);
         }
     }
 
-    fn drain(&mut self, receiver: &Receiver<Message>, limits: &Limits) {
-        while !self.stop && !self.is_full(limits) && self.take(receive(receiver, Duration::ZERO), limits) {}
+    fn drain(&mut self, inbox: &mut Inbox, limits: &Limits) {
+        while !self.stop && !self.is_full(limits) && self.take(inbox.receive(Duration::ZERO), limits) {}
     }
 
     /// False: there was nothing.
@@ -154,41 +140,24 @@ impl Gathered {
     }
 }
 
-fn receive(receiver: &Receiver<Message>, patience: Duration) -> Result<Message, RecvTimeoutError> {
-    if patience.is_zero() {
-        return receiver.try_recv().map_err(|error| match error {
-            TryRecvError::Empty => RecvTimeoutError::Timeout,
-            TryRecvError::Disconnected => RecvTimeoutError::Disconnected,
-        });
-    }
-    receiver.recv_timeout(patience)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::sync_channel;
+    use std::thread;
 
     use chitin_core::{CommandId, Input};
-    use tokio::sync::oneshot;
 
+    use super::super::post::post;
     use super::*;
 
-    fn command(bytes: u64) -> Message {
-        let (reply, _) = oneshot::channel();
-        Message::Command(Box::new(Command {
-            input: Input::Tick,
-            reply: Some(reply),
-            to: CommandId(0),
-            bytes,
-            deadline_boottime_ms: None,
-            _budget: None,
-        }))
+    fn command(bytes: u64) -> Box<Command> {
+        Command::new(CommandId(0), Input::Tick, bytes).0
     }
 
-    fn gather(messages: Vec<Message>, limits: &Limits, rhythm: Rhythm) -> Gathered {
-        let (sender, receiver) = sync_channel(64);
-        messages.into_iter().for_each(|message| sender.send(message).unwrap());
-        Gathered::from(&receiver, Duration::ZERO, rhythm, limits)
+    fn gather(commands: VecDeque<Box<Command>>, limits: &Limits) -> Gathered {
+        let (outbox, mut inbox) = post();
+        commands.into_iter().for_each(|command| outbox.put(command).unwrap());
+        outbox.send_group();
+        Gathered::from(&mut inbox, Duration::ZERO, Rhythm::default(), limits)
     }
 
     #[test]
@@ -196,37 +165,46 @@ mod tests {
         let mut limits = Limits::default();
         limits.set("batch_commands", 3).unwrap();
         let five = || (0..5).map(|_| command(10)).collect();
-        assert_eq!(gather(five(), &Limits::default(), Rhythm::default()).batch.len(), 5);
-        assert_eq!(gather(five(), &limits, Rhythm::default()).batch.len(), 3);
+        assert_eq!(gather(five(), &Limits::default()).batch.len(), 5);
+        assert_eq!(gather(five(), &limits).batch.len(), 3);
         limits.set("batch_commands", 100).unwrap();
         limits.set("batch_bytes", 65_536).unwrap();
         let four = (0..4).map(|_| command(30_000)).collect();
-        assert_eq!(
-            gather(four, &limits, Rhythm::default()).batch.len(),
-            3,
-            "the one that fills it is still in it"
-        );
+        assert_eq!(gather(four, &limits).batch.len(), 3, "the one that fills it is still in it");
+    }
+
+    #[test]
+    fn what_is_over_a_bound_is_the_beginning_of_the_next_batch() {
+        let mut limits = Limits::default();
+        limits.set("batch_commands", 3).unwrap();
+        let (outbox, mut inbox) = post();
+        (0..5).for_each(|_| outbox.put(command(1)).unwrap());
+        outbox.send_group();
+        let mut next = || Gathered::from(&mut inbox, Duration::ZERO, Rhythm::default(), &limits).batch.len();
+        assert_eq!([next(), next(), next()], [3, 2, 0]);
     }
 
     #[test]
     fn what_is_heavier_than_a_batch_is_set_aside() {
         let limits = Limits::default();
-        let gathered = gather(vec![command(1), command(limits.batch_bytes + 1)], &limits, Rhythm::default());
+        let gathered = gather(VecDeque::from([command(1), command(limits.batch_bytes + 1)]), &limits);
         assert_eq!((gathered.batch.len(), gathered.heavy.len()), (1, 1));
     }
 
     #[test]
     fn whoever_is_about_to_come_is_waited_for_and_nobody_else() {
         let limits = Limits::default();
-        let (sender, receiver) = sync_channel(64);
-        sender.send(command(1)).unwrap();
+        let (outbox, mut inbox) = post();
+        outbox.put(command(1)).unwrap();
+        outbox.send_group();
         // The second comes from another thread, while the first is held: this returns as soon as it is there.
         let late = thread::spawn(move || {
-            sender.send(command(1)).unwrap();
-            sender
+            outbox.put(command(1)).unwrap();
+            outbox.send_group();
+            outbox
         });
         let rhythm = Rhythm::of(1, 0, Duration::from_secs(3_600));
-        let gathered = Gathered::from(&receiver, Duration::from_secs(60), rhythm, &limits);
+        let gathered = Gathered::from(&mut inbox, Duration::from_secs(60), rhythm, &limits);
         assert!(!gathered.batch.is_empty());
         drop(late.join());
     }
@@ -235,11 +213,9 @@ mod tests {
     fn a_hold_is_as_long_as_the_disk_and_those_who_come_make_it_worth() {
         let hold =
             |answered, micros, waiting| Rhythm::of(answered, 99, Duration::from_micros(micros)).hold(waiting);
-        assert_eq!(hold(3, 400, 2), Hold::Sleep(Duration::from_micros(100)), "a quick disk");
-        assert_eq!(hold(3, 400, 3), Hold::Not, "as many as were answered");
-        assert_eq!(hold(1, 400, 0), Hold::Not, "one alone");
+        assert_eq!(hold(3, 400, 2), Hold::Not, "a quick disk");
         assert_eq!(hold(3, 1_600, 2), Hold::Until(5, Duration::from_micros(800)), "a slow disk");
-        assert_eq!(hold(60, 1_600, 2), Hold::Sleep(Duration::from_micros(400)), "slow because many came");
+        assert_eq!(hold(60, 1_600, 2), Hold::Not, "slow because many came");
         assert_eq!(hold(3, 9_000_000, 0), Hold::Until(3, LONGEST_HOLD), "a stalled disk");
         let bulk = Rhythm::of(3, LIGHT_BYTES + 1, Duration::from_secs(9));
         assert_eq!(bulk.hold(0), Hold::Not, "a bulk");
@@ -248,8 +224,10 @@ mod tests {
 
     #[test]
     fn a_stop_is_heard_after_what_was_handed_over_before_it() {
-        let gathered =
-            gather(vec![command(1), Message::Stop, command(1)], &Limits::default(), Rhythm::default());
+        let (outbox, mut inbox) = post();
+        outbox.put(command(1)).unwrap();
+        outbox.stop();
+        let gathered = Gathered::from(&mut inbox, Duration::ZERO, Rhythm::default(), &Limits::default());
         assert!(gathered.stop);
         assert_eq!(gathered.batch.len(), 1);
     }

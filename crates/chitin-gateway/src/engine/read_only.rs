@@ -3,9 +3,10 @@
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::path::Path;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::RecvTimeoutError;
 
-use super::{Message, PROBE_EVERY, Trouble};
+use super::post::{Inbox, Message};
+use super::{PROBE_EVERY, Trouble};
 use crate::clock;
 
 /// Made and removed again to see whether anything can be.
@@ -23,10 +24,10 @@ pub(super) fn is_read_only(folder: &Path) -> bool {
 }
 
 /// Refuses whatever is asked of the writer until something can be written again, or the gateway is to stop.
-pub(super) fn wait(folder: &Path, receiver: &Receiver<Message>) {
+pub(super) fn wait(folder: &Path, inbox: &mut Inbox) {
     let mut looked = clock::steady();
     loop {
-        match receiver.recv_timeout(PROBE_EVERY) {
+        match inbox.receive(PROBE_EVERY) {
             Ok(Message::Command(command)) => command.answer(Err(Trouble::Unavailable)),
             Ok(Message::Dispatch(_)) | Err(RecvTimeoutError::Timeout) => {}
             Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,

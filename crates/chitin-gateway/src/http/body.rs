@@ -1,5 +1,8 @@
 //! Bodies: bounded before they are read, in bytes and in time, and counted against what is in flight (R1.3, R2.2).
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -62,20 +65,31 @@ pub(crate) async fn read_json(
     }
     let budget = budget(face, client, said.unwrap_or(most))?;
     let patience = Duration::from_millis(face.limits.body_timeout_ms);
-    let read = tokio::time::timeout(patience, read_bounded(&mut body, said, most)).await;
+    let read = within(patience, read_bounded(&mut body, said, most)).await;
     match read {
         // Only now: a thousand slow senders must not take the places of everybody else.
-        Ok(Ok(bytes)) => Ok(Whole { bytes, budget: Some(budget), _place: guard::place(face, client).await? }),
-        Ok(Err(oops)) => {
+        Some(Ok(bytes)) => {
+            Ok(Whole { bytes, budget: Some(budget), _place: guard::place(face, client).await? })
+        }
+        Some(Err(oops)) => {
             if oops.is_none() {
                 hear_out(&mut body).await;
             }
             Err(oops.unwrap_or_else(|| too_large(most)))
         }
-        Err(_) => Err(Oops::new(
+        None => Err(Oops::new(
             Code::RequestTimeout,
             format!("the body did not arrive within {} s", patience.as_secs_f64()),
         )),
+    }
+}
+
+/// What `work` comes to, if it does so in time. Whatever is there at once, as nearly every body is, costs no timer.
+async fn within<T>(patience: Duration, work: impl Future<Output = T>) -> Option<T> {
+    let mut work = pin!(work);
+    match poll_fn(|context| Poll::Ready(work.as_mut().poll(context))).await {
+        Poll::Ready(done) => Some(done),
+        Poll::Pending => tokio::time::timeout(patience, work).await.ok(),
     }
 }
 
