@@ -37,7 +37,7 @@ faults! {
     CommitUnknown "unknown": 60, "Nobody knows how a commit ended: it happened, or it did not.";
     PowerCut "power": 25, "The machine goes down: another boot, what was not durable may be gone.";
     ShimKilled "shim": 40, "A shim is killed; what it had started goes on.";
-    Straggler "straggler": 120, "A shim takes seconds to come to its claim.";
+    Straggler "straggler": 400, "A shim takes seconds to come to its claim.";
     StartFails "start": 200, "A shim cannot be started, or not yet, or ends before its claim.";
     ConnectionLost "connection": 100, "A connection between gateway and shim breaks, with what was under way on it.";
     Delay "delay": 200, "A message, a commit or a thread takes much longer than others.";

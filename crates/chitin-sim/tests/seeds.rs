@@ -36,6 +36,6 @@ fn every_planted_bug_is_found() {
     for bug in Bug::ALL {
         let options = Options { bug: Some(*bug), steps: 800, ..Options::default() };
         let is_found = |seed| run(seed, &options).failure.is_some();
-        assert!((0..300).any(is_found), "{bug:?} is not found in 300 seeds");
+        assert!((0..600).any(is_found), "{bug:?} is not found in 600 seeds");
     }
 }

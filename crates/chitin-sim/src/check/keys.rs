@@ -1,7 +1,7 @@
 //! Idempotency: a submission is stored whole or not at all, and once for all of a client's tries, for as long as its key
 //! is remembered; the key is nobody else's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chitin_core::{Answer, TaskId};
 
@@ -18,6 +18,8 @@ pub(crate) struct Keys {
     misused: BTreeMap<TaskId, usize>,
     /// When, and after how many steps of the wall clock.
     ended: BTreeMap<TaskId, (i64, u32)>,
+    /// Their keys may have been forgotten before they were run again: another end brings none back.
+    gone: BTreeSet<TaskId>,
     latest_wall_ms: i64,
 }
 
@@ -28,7 +30,7 @@ impl Keys {
         let over = |(at, steps): &(i64, u32)| {
             at.saturating_add(keep_ms) <= self.latest_wall_ms || *steps != scene.now.steps
         };
-        ids.iter().all(|id| self.ended.get(id).is_some_and(over))
+        ids.iter().all(|id| self.gone.contains(id) || self.ended.get(id).is_some_and(over))
     }
 
     fn inserted(&mut self, id: TaskId, scene: &Scene<'_>) -> Held {
@@ -79,11 +81,13 @@ impl Checker for Keys {
             Seen::Change(Change::UpdateTask(row) | Change::SetAside(row, _)) => match row.ended_at_ms {
                 Some(at) if self.is_alone(row.id) => _ = self.ended.insert(row.id, (at, scene.now.steps)),
                 Some(at) => _ = self.ended.entry(row.id).or_insert((at, scene.now.steps)),
-                // Of several tasks, one that is run again by hand does not prolong the key.
-                // Nor does one bring back a key that is forgotten by then.
-                None if self.is_alone(row.id) && !self.may_be_forgotten(&[row.id], scene) => {
+                None if self.is_alone(row.id) => {
+                    if self.may_be_forgotten(&[row.id], scene) {
+                        self.gone.insert(row.id);
+                    }
                     self.ended.remove(&row.id);
                 }
+                // Of several tasks, one that is run again by hand does not prolong the key.
                 None => {}
             },
             Seen::Committed(_) => return self.is_whole(scene),
