@@ -39,9 +39,11 @@ impl Outcomes {
             // Or it could not be started at all.
             Outcome::Failed => truth == Some(outcome) || never_began,
             // Or ended with the gateway, which is put back and called so.
-            // Or was evicted, and ended in whatever way but well.
+            // Or was evicted, and ended in whatever way but well, as far as anybody can still say.
             Outcome::WorkerLost => {
-                let was_evicted = row.evicted && truth != Some(Outcome::Succeeded);
+                let can_be_told = is_recorded || !rebooted;
+                let went_well = truth == Some(Outcome::Succeeded) && can_be_told;
+                let was_evicted = row.evicted && !went_well;
                 is_killed && !is_recorded || is_ended_by_us || was_evicted
             }
             Outcome::HostLost => rebooted && !is_recorded,
