@@ -52,8 +52,8 @@ impl Memory {
         self.shedding.load(Ordering::Relaxed)
     }
 
-    /// Measures.
-    pub(crate) fn look(&self, events: &Events) {
+    /// Measures; whether it is too much from now on, so that whoever keeps what can be had again lets it go.
+    pub(crate) fn look(&self, events: &Events) -> bool {
         let own = heap::own_bytes().unwrap_or(0);
         // Whoever shares the group is killed for the same memory.
         let used_bytes = self.cap.as_ref().and_then(MemoryCap::used_bytes).map_or(own, |all| all.max(own));
@@ -70,6 +70,7 @@ impl Memory {
         if sheds {
             heap::trim();
         }
+        sheds && !before
     }
 }
 
@@ -92,11 +93,11 @@ mod tests {
     #[test]
     fn what_is_measured_is_what_is_there() {
         let memory = Memory::new(&Limits::default());
-        memory.look(&Events::default());
+        assert!(!memory.look(&Events::default()));
         assert!((100_000..400_000_000).contains(&memory.used_bytes()), "{}", memory.used_bytes());
         assert!(!memory.is_shedding());
         let full = Memory { most_bytes: memory.used_bytes(), ..Memory::new(&Limits::default()) };
-        full.look(&Events::default());
-        assert!(full.is_shedding());
+        assert!(full.look(&Events::default()) && full.is_shedding());
+        assert!(!full.look(&Events::default()), "it was said once");
     }
 }

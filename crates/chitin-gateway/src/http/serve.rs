@@ -71,7 +71,9 @@ fn look(face: &Shared) {
     let now_ms = clock::boottime_ms();
     face.connections.look(now_ms, face.budgets.answer_kib.is_scarce());
     face.budgets.requests.tell_time(now_ms);
-    face.memory.look(&face.events);
+    if face.memory.look(&face.events) {
+        face.cache.shed();
+    }
     face.refusals.look(now_ms, face.engine.status(), &face.limits);
 }
 

@@ -11,3 +11,4 @@ mod common;
 
 mod connections;
 mod in_flight;
+mod memory;
