@@ -146,6 +146,16 @@ pub(crate) struct Command {
     budget: Option<Share>,
 }
 
+impl Drop for Command {
+    /// A writer that panics ends the process. Whether this was carried out nobody knows by then, so nobody is told that it was not:
+    /// whoever asked loses the connection.
+    fn drop(&mut self) {
+        if thread::panicking() {
+            std::mem::forget(self.reply.take());
+        }
+    }
+}
+
 /// What others may know of the engine without asking it.
 #[derive(Debug, Default)]
 pub(crate) struct EngineStatus {
