@@ -120,6 +120,21 @@ pub const BUGS: &[Bug] = &[
         is_quick: true,
     },
     Bug { name: "no-log-cap", what: "the log has no cap", row: "16", trials: 1, is_quick: true },
+    Bug {
+        name: "trust-failed-commit",
+        what: "a commit that failed for want of room is taken for one that did not",
+        row: "12",
+        trials: 12,
+        is_quick: true,
+    },
+    Bug {
+        name: "no-byte-budget",
+        what: "bodies in flight have no bound",
+        row: "19",
+        trials: 1,
+        is_quick: true,
+    },
+    Bug { name: "no-places", what: "requests in flight have no bound", row: "27", trials: 2, is_quick: true },
     Bug { name: "no-lock", what: "locks are not taken: two gateways", row: "3", trials: 2, is_quick: false },
 ];
 

@@ -32,6 +32,8 @@ pub struct Outcome {
     pub outages: Vec<Duration>,
     /// What else was seen to hold, and how often.
     pub seen: BTreeMap<String, u32>,
+    /// What was measured, a sentence each.
+    pub figures: Vec<String>,
     /// Why it was not run at all.
     pub skipped: Option<String>,
     /// How long it took.
@@ -47,6 +49,7 @@ impl Outcome {
             failures: Vec::new(),
             outages: Vec::new(),
             seen: BTreeMap::new(),
+            figures: Vec::new(),
             skipped: None,
             took: Duration::ZERO,
         }
@@ -85,6 +88,9 @@ pub fn table(outcomes: &[Outcome]) -> String {
     for outcome in outcomes {
         for (what, times) in &outcome.seen {
             _ = write!(text, "\nrow {}: {times} {what}\n", outcome.name);
+        }
+        for figure in &outcome.figures {
+            _ = write!(text, "\nrow {}: {figure}\n", outcome.name);
         }
         for Failure { seed, why } in &outcome.failures {
             _ = write!(
@@ -130,6 +136,7 @@ pub fn json(outcomes: &[Outcome]) -> Value {
             "failures": outcome.failures.iter().map(|failure| json!({"seed": failure.seed, "why": failure.why})).collect::<Vec<_>>(),
             "outage_ms": {"p50": ms(50), "p99": ms(99), "worst": ms(100)},
             "seen": outcome.seen,
+            "figures": outcome.figures,
             "skipped": outcome.skipped,
             "took_s": outcome.took.as_secs_f64(),
         })

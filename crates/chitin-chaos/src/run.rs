@@ -65,6 +65,8 @@ pub struct Session<'a> {
     outages: Vec<Duration>,
     /// What else was seen to hold, and how often.
     seen: BTreeMap<String, u32>,
+    /// What was measured.
+    figures: Vec<String>,
 }
 
 impl Session<'_> {
@@ -102,6 +104,16 @@ impl Session<'_> {
         *self.seen.entry(what.into()).or_default() += times;
     }
 
+    /// What was measured, for whoever reads the table.
+    pub(crate) fn figure(&mut self, figure: impl Into<String>) {
+        self.figures.push(figure.into());
+    }
+
+    /// Whether times are judged as the requirements state them; else as a busy machine allows.
+    pub(crate) fn is_strict(&self) -> bool {
+        self.outage_bound <= Duration::from_secs(1)
+    }
+
     /// They saw these, and none may be longer than the bound.
     pub(crate) fn judge_outages(&mut self, silences: Vec<Duration>) -> Held {
         let longest = silences.iter().max().copied().unwrap_or_default();
@@ -136,6 +148,7 @@ pub fn row(row: &Row, program: &Program, options: &Options) -> Outcome {
             keep: options.keep,
             outages: Vec::new(),
             seen: BTreeMap::new(),
+            figures: Vec::new(),
         };
         let held = interrupt::check().and_then(|()| (row.session)(&mut session));
         match held {
@@ -146,6 +159,7 @@ pub fn row(row: &Row, program: &Program, options: &Options) -> Outcome {
             }
         }
         outcome.outages.append(&mut session.outages);
+        outcome.figures.append(&mut session.figures);
         for (what, times) in session.seen {
             *outcome.seen.entry(what).or_default() += times;
         }

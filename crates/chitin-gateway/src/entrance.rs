@@ -18,6 +18,11 @@ use crate::config::{self, Config};
 use crate::data_dir::{DataDir, Purpose, names};
 use crate::{ConfigError, GatewayError, Options, Ready};
 
+/// So many connections wait in the system until a gateway takes them in, one that is busy or one that is to come: the most
+/// that Linux grants unless it was told otherwise. The library's own 128 are gone in a burst, and whoever comes then is
+/// not refused but tries again after a second.
+const BACKLOG: i32 = 4_096;
+
 /// The listening sockets.
 #[derive(Debug)]
 pub(crate) struct Doors {
@@ -35,7 +40,16 @@ impl Doors {
         let mut tcp = None;
         if let Some(address) = listen {
             match TcpListener::bind(address) {
-                Ok(listener) => tcp = Some(listener),
+                Ok(listener) => {
+                    let source = rustix::net::listen(&listener, BACKLOG).err();
+                    if let Some(source) = source {
+                        return Err(GatewayError::Listen {
+                            address: address.to_string(),
+                            source: source.into(),
+                        });
+                    }
+                    tcp = Some(listener);
+                }
                 // Said by what is listened on: the ready line names no address.
                 Err(error) if tcp_is_optional && error.kind() == io::ErrorKind::AddrInUse => {}
                 Err(source) => return Err(GatewayError::Listen { address: address.to_string(), source }),
@@ -48,6 +62,7 @@ impl Doors {
             _ => {}
         }
         let unix = UnixListener::bind(data.short(names::SOCKET)).map_err(fail)?;
+        rustix::net::listen(&unix, BACKLOG).map_err(|errno| fail(errno.into()))?;
         fs::set_permissions(&socket, fs::Permissions::from_mode(0o600)).map_err(fail)?;
         Ok(Self { tcp, unix })
     }

@@ -127,7 +127,7 @@ impl Budgets {
         let answer_kib = within(limits.answer_bytes_in_flight, ANSWERS_OF_MEMORY) / 1_024;
         let wait = Duration::from_millis(limits.request_wait_ms);
         Self {
-            requests: Arc::new(Places::new(limits.requests, wait)),
+            requests: Arc::new(Places::new(limits.requests, connections.most(), wait)),
             // Whoever waits has a connection: some are left for the others.
             watchers: Budget::new(limits.watchers.min((connections.most() / 2).max(1)), clients),
             body_kib: Budget::new(body_kib - body_kib / 10, clients),

@@ -106,6 +106,48 @@ fn memory_is_the_gateways_and_the_shims() {
 }
 
 #[test]
+fn at_a_rate_of_their_own_requests_are_timed_from_when_they_fall_due() {
+    let dir = tempfile::tempdir().unwrap();
+    let (report, _) = bench(dir.path(), "submit", &["--clients", "20", "--rate", "100"]);
+    // So many fall due, however fast the machine is: what is late is waited for.
+    let rate = report["rate"].as_f64().unwrap();
+    assert!((90.0..=110.0).contains(&rate), "{report}");
+    assert_eq!(report.pointer("/targets/1/goal/at_most"), Some(&Value::from(50.0)));
+    assert_eq!(report.pointer("/targets/2/goal/at_most"), Some(&Value::from(1_000.0)));
+    let (report, _) = bench(dir.path(), "submit", &["--clients", "4", "--pace", "0.1"]);
+    let most = report.pointer("/targets/1/value").and_then(Value::as_f64).unwrap();
+    assert!(most > report["rate"].as_f64().unwrap(), "{report}");
+}
+
+#[test]
+fn overload_is_ten_times_the_clients_and_is_compared_with_the_peak() {
+    let dir = tempfile::tempdir().unwrap();
+    let (report, _) = bench(dir.path(), "overload", &["--clients", "2"]);
+    assert_eq!(report["clients"], 20);
+    for pointer in ["/references/peak/before/rate", "/ratios/peak", "/memory/gateway_most_bytes"] {
+        positive(&report, pointer);
+    }
+}
+
+#[test]
+fn with_a_full_queue_refusals_are_counted_apart_and_are_no_errors() {
+    let dir = tempfile::tempdir().unwrap();
+    let (report, _) = bench(dir.path(), "full-queue", &[]);
+    // How many are run in a moment is the machine's affair, and whether anything is refused in it.
+    positive(&report, "/memory/gateway_most_bytes");
+    assert!(report["refused"]["rate"].is_number() && report["references"]["peak"].is_object(), "{report}");
+}
+
+#[test]
+fn a_client_alone_and_beside_a_flood() {
+    let dir = tempfile::tempdir().unwrap();
+    let (report, _) = bench(dir.path(), "fairness", &["--clients", "8"]);
+    for pointer in ["/rate", "/latency_ms/p99", "/ratios/quiet", "/references/quiet/before/p50_ms"] {
+        positive(&report, pointer);
+    }
+}
+
+#[test]
 fn an_interrupt_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let mut command = common::program(env!("CARGO_BIN_EXE_chitin"));
@@ -127,6 +169,8 @@ fn what_cannot_be_measured_is_refused_with_what_can() {
     for (args, allowed) in [
         (["--seconds", "0"], "allowed: a number of seconds from 0.1 to 3600"),
         (["--clients", "0"], "0 is not in 1..=1000"),
+        (["--pace", "3"], "allowed: a number from 0.01 to 2"),
+        (["--rate", "0"], "allowed: a number from 1 to 1000000"),
     ] {
         let mut command = common::program(env!("CARGO_BIN_EXE_chitin"));
         let output = command.args(["bench", "submit"]).args(args).output().unwrap();

@@ -30,14 +30,15 @@ const ERROR: u32 = 5;
 const CALLS: (u64, u64) = (1, 300);
 
 /// The library, and the files that it reads and writes.
-struct Faults {
+#[derive(Debug)]
+pub(super) struct Faults {
     arm: PathBuf,
     report: PathBuf,
 }
 
 impl Faults {
     /// From here on whatever of the gateway is started has it.
-    fn preload(gateway: &mut Gateway) -> Held<Self> {
+    pub(super) fn preload(gateway: &mut Gateway) -> Held<Self> {
         let library = gateway.home.join("faults.so");
         compile(&library)?;
         let faults =
@@ -52,14 +53,19 @@ impl Faults {
 
     /// The n-th call from here on fails, or each from there on.
     fn arm(&self, nth: u64, from_there_on: bool) -> Held {
+        self.arm_with(nth, from_there_on, ERROR)
+    }
+
+    /// The same with another error.
+    pub(super) fn arm_with(&self, nth: u64, from_there_on: bool, error: u32) -> Held {
         _ = fs::remove_file(&self.report);
         let draft = self.arm.with_extension("draft");
         let sign = if from_there_on { "+" } else { "" };
-        fs::write(&draft, format!("{nth} {sign}{ERROR}")).during("write a fault")?;
+        fs::write(&draft, format!("{nth} {sign}{error}")).during("write a fault")?;
         fs::rename(&draft, &self.arm).during("arm a fault")
     }
 
-    fn disarm(&self) {
+    pub(super) fn disarm(&self) {
         _ = fs::remove_file(&self.arm);
     }
 

@@ -5,10 +5,13 @@ mod descriptors;
 mod disk;
 mod faulty;
 mod forged;
+mod full;
 mod greedy;
+mod heap;
 mod hostile;
 mod kills;
 mod machine;
+mod overload;
 mod power;
 mod reader;
 mod schema;
@@ -54,6 +57,10 @@ pub(crate) enum Need {
     Python,
     /// A Redis server.
     Redis,
+    /// Mounting a small file system.
+    SmallDisk,
+    /// Control groups of version 1 that bound memory.
+    MemoryGroup,
 }
 
 impl Need {
@@ -67,6 +74,8 @@ impl Need {
             }
             Self::Machine => vm::is_missing(),
             Self::Redis => crate::redis::is_missing(),
+            Self::SmallDisk => full::is_missing(),
+            Self::MemoryGroup => heap::is_missing(),
             Self::Compiler => missing_program("cc"),
             Self::Python => missing_program("python3"),
         }
@@ -94,12 +103,14 @@ pub const ROWS: &[Row] = &[
     machine::RESET,
     steps::STARTS,
     faulty::FAULTY,
+    full::FULL,
     disk::FROZEN,
     disk::CORRUPT,
     schema::MIGRATION,
     reader::READER,
     descriptors::GONE,
     kills::PANIC,
+    heap::CAP,
     greedy::GREEDY,
     machine::GROUPS,
     tree::STUBBORN,
@@ -107,6 +118,7 @@ pub const ROWS: &[Row] = &[
     forged::FORGED,
     time::CLOCK,
     cache::REDIS,
+    overload::OVERLOAD,
     slow::SLOW,
     hostile::HOSTILE,
 ];

@@ -61,25 +61,26 @@ pub(super) fn measure(plan: &Plan) -> Result<Report, Failure> {
 }
 
 /// How far the gateway is.
-struct Mark {
-    at: Instant,
-    queued: u64,
+pub(super) struct Mark {
+    pub(super) at: Instant,
+    pub(super) queued: u64,
+    pub(super) limit: u64,
     running: u64,
-    open: u64,
+    pub(super) open: u64,
 }
 
-fn mark(own: &Own) -> Result<Mark, Failure> {
+pub(super) fn mark(own: &Own) -> Result<Mark, Failure> {
     let status = own.call("GET", "/v1/status", b"")?;
     let figure = |key: &str| {
         let value = status.pointer(&format!("/layers/queue/{key}")).and_then(Value::as_u64);
         value.ok_or_else(|| Failure::other(format!("the gateway's status has no `{key}`")))
     };
-    let (queued, running) = (figure("queued")?, figure("running")?);
-    Ok(Mark { at: clock::now(), queued, running, open: queued.saturating_add(running) })
+    let (queued, limit, running) = (figure("queued")?, figure("limit")?, figure("running")?);
+    Ok(Mark { at: clock::now(), queued, limit, running, open: queued.saturating_add(running) })
 }
 
 /// Lets the gateway work for so long, or until nothing is left.
-fn wait(plan: &Plan, own: &Own, span: Duration) -> Result<Mark, Failure> {
+pub(super) fn wait(plan: &Plan, own: &Own, span: Duration) -> Result<Mark, Failure> {
     let begun = clock::now();
     loop {
         let left = span.saturating_sub(begun.elapsed());

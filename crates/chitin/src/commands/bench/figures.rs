@@ -36,6 +36,27 @@ impl Latency {
     }
 }
 
+/// Operations that were turned away.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Refused {
+    /// A second.
+    pub(super) rate: f64,
+    /// How long whoever was turned away waited to hear it; none: nobody was.
+    pub(super) latency: Option<Latency>,
+}
+
+impl Refused {
+    /// Of so many seconds.
+    pub(super) fn of(histogram: &Histogram<u64>, seconds: f64) -> Self {
+        let rate = ratio(super::load::count(histogram.len()), seconds);
+        Self { rate, latency: (!histogram.is_empty()).then(|| Latency::of(histogram)) }
+    }
+
+    fn json(self) -> Value {
+        json!({"rate": round(self.rate), "latency_ms": self.latency.map(Latency::json)})
+    }
+}
+
 /// A reference, before and after what it is compared with.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Sample {
@@ -133,6 +154,8 @@ pub(super) struct Report {
     pub(super) seconds: f64,
     pub(super) rate: f64,
     pub(super) latency: Option<Latency>,
+    /// Only where refusals are no failures.
+    pub(super) refused: Option<Refused>,
     pub(super) references: Vec<(&'static str, Pair)>,
     pub(super) ratios: Vec<(&'static str, f64)>,
     pub(super) checks: Vec<Check>,
@@ -167,6 +190,7 @@ impl Report {
             "seconds": self.seconds,
             "rate": round(self.rate),
             "latency_ms": self.latency.map(Latency::json),
+            "refused": self.refused.map(Refused::json),
             "references": map(self.references.iter().map(|(key, pair)| (*key, pair.json())).collect()),
             "ratios": map(self.ratios.iter().map(|(key, ratio)| (*key, json!(round(*ratio)))).collect()),
             "targets": self.checks.iter().map(Check::json).collect::<Vec<_>>(),
@@ -249,6 +273,7 @@ mod tests {
             report.json(),
             json!({
                 "bench": "bulk", "clients": 2, "seconds": 5.0, "rate": 6.0, "latency_ms": null,
+                "refused": null,
                 "references": {"sqlite": sides}, "ratios": {"sqlite": 0.6},
                 "targets": [{"what": "of SQLite's own rate", "value": 0.6, "goal": goal, "reached": true}],
                 "memory": {"gateway_after_bytes": 7}, "errors": 0, "first_error": null,

@@ -1,9 +1,14 @@
 //! The load: so many connections, each with one request under way, on one thread. The same for what is measured and
 //! for what it is compared with.
 //!
+//! Closed, a client sends when it has its answer: what is measured is how much can be done. Open, requests fall due at
+//! a rate of their own, and each one's time runs from there: whoever finds every connection taken has begun to wait, so
+//! that a server that stands still is not asked less for it.
+//!
 //! By hand on epoll: a request costs one write, one read and a share of a wait. A client that cost more would take
 //! from the processors what the server is measured by.
 
+use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::net::TcpStream;
@@ -22,7 +27,9 @@ use crate::failure::Failure;
 /// A server that says nothing for so long has failed; above the longest poll a script asks for.
 const SILENCE: Duration = Duration::from_secs(30);
 /// The end of the time, and a stop, are noticed within this.
-const LOOK_EVERY: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How long what fell due within the time is waited for after it.
+const DRAIN: Duration = Duration::from_secs(5);
 
 /// What one connection asks for, again and again.
 pub(super) trait Script {
@@ -39,13 +46,25 @@ pub(super) enum Turn {
     Done,
     /// The operation goes on with another request.
     More,
+    /// It was turned away in good order, which was asked for; the next begins.
+    Refused,
     /// It failed; the next begins.
     Failed(String),
 }
 
-/// For how long.
+/// When requests are sent.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Arrivals {
+    /// As soon as the connection's last one was answered.
+    Closed,
+    /// So many a second at even distances, each on the connection that has been free the longest.
+    Open(f64),
+}
+
+/// When, and for how long.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pace {
+    pub(super) arrivals: Arrivals,
     /// Not counted.
     pub(super) warmup: Duration,
     /// Counted.
@@ -59,6 +78,10 @@ pub(super) struct Outcome {
     pub(super) rate: f64,
     /// How long each took, in nanoseconds.
     pub(super) latency: Histogram<u64>,
+    /// How long each that was turned away took.
+    pub(super) refused: Histogram<u64>,
+    /// Operations that were done, warm-up included.
+    pub(super) done: u64,
     /// Operations that failed, warm-up included.
     pub(super) errors: u64,
     /// The first of them.
@@ -84,29 +107,39 @@ pub(super) fn run<S: Script>(
 ) -> Result<Outcome, Failure> {
     let trouble = |error: io::Error| Failure::other(format!("cannot load {address}: {error}"));
     let mut round = Round::new(address, scripts).map_err(trouble)?;
-    let counting = clock::now() + pace.warmup;
+    let begun = clock::now();
+    let counting = begun + pace.warmup;
     let end = counting + pace.span;
-    let mut latency = histogram()?;
-    let (mut errors, mut first_error) = (0_u64, None);
-    let mut heard = clock::now();
-    round.begin().map_err(trouble)?;
+    let mut schedule = Schedule::new(pace.arrivals, begun, end);
+    let (mut latency, mut refused) = (histogram()?, histogram()?);
+    let (mut done, mut errors, mut first_error) = (0_u64, 0_u64, None);
+    let mut heard = begun;
     let ended = loop {
-        let turns = round.turn().map_err(trouble)?;
+        round.send(&mut schedule);
+        let patience = schedule.patience(clock::now(), &round.free);
+        let turns = round.turn(patience, &schedule).map_err(trouble)?;
         let now = clock::now();
-        if turns.is_some() {
+        if turns.is_some() || !round.is_busy() {
             heard = now;
         }
-        for (turn, took) in round.ended.drain(..) {
+        for Ended { turn, begun, took } in round.ended.drain(..) {
+            // What fell due within the time counts, however late it was; without a due time, what was done within it.
+            let at = if schedule.is_open() { begun } else { now };
+            let counts = at >= counting && at < end;
+            done = done.saturating_add(u64::from(turn == Turn::Done));
             match turn {
-                Turn::Done if now >= counting && now < end => latency.saturating_record(nanos(took)),
-                Turn::Done | Turn::More => {}
+                Turn::Done if counts => latency.saturating_record(nanos(took)),
+                Turn::Refused if counts => refused.saturating_record(nanos(took)),
+                Turn::Done | Turn::Refused | Turn::More => {}
                 Turn::Failed(why) => {
                     errors = errors.saturating_add(1);
                     first_error.get_or_insert(why);
                 }
             }
         }
-        if now >= end || round.connections.iter().all(Option::is_none) {
+        let is_over =
+            now >= end && (!schedule.is_open() || now >= end + DRAIN || round.is_drained(&schedule));
+        if is_over || round.connections.iter().all(Option::is_none) {
             break now;
         }
         stop.check()?;
@@ -116,22 +149,75 @@ pub(super) fn run<S: Script>(
     };
     let counted = ended.min(end).saturating_duration_since(counting).as_secs_f64().max(f64::EPSILON);
     let rate = count(latency.len()) / counted;
-    Ok(Outcome { rate, latency, errors, first_error })
+    Ok(Outcome { rate, latency, refused, done, errors, first_error })
+}
+
+/// When the next requests fall due.
+#[derive(Debug)]
+enum Schedule {
+    Closed,
+    Open { begun: Instant, end: Instant, distance_s: f64, sent: u64 },
+}
+
+impl Schedule {
+    fn new(arrivals: Arrivals, begun: Instant, end: Instant) -> Self {
+        match arrivals {
+            Arrivals::Closed => Self::Closed,
+            Arrivals::Open(rate) => Self::Open { begun, end, distance_s: 1.0 / rate.max(1e-3), sent: 0 },
+        }
+    }
+
+    fn is_open(&self) -> bool {
+        matches!(self, Self::Open { .. })
+    }
+
+    /// When the next one falls due; `None`: none does any more.
+    fn next(&self, now: Instant) -> Option<Instant> {
+        match self {
+            Self::Closed => Some(now),
+            Self::Open { begun, end, distance_s, sent } => {
+                let at = *begun + Duration::from_secs_f64(distance_s * count(*sent));
+                (at < *end).then_some(at)
+            }
+        }
+    }
+
+    fn sent_one(&mut self) {
+        if let Self::Open { sent, .. } = self {
+            *sent = sent.saturating_add(1);
+        }
+    }
+
+    /// How long to wait for answers before the next request.
+    fn patience(&self, now: Instant, free: &VecDeque<u64>) -> Duration {
+        let next = if free.is_empty() { None } else { self.next(now) };
+        next.map_or(LOOK_EVERY, |next| next.saturating_duration_since(now).min(LOOK_EVERY))
+    }
+}
+
+/// An operation that is over.
+struct Ended {
+    turn: Turn,
+    /// When it began, or fell due.
+    begun: Instant,
+    took: Duration,
 }
 
 /// The connections, and what waits for them.
 struct Round<S> {
     epoll: OwnedFd,
     connections: Vec<Option<Connection<S>>>,
+    /// Those without a request under way, the one that has been so for the longest first.
+    free: VecDeque<u64>,
     events: Vec<Event>,
     scratch: Vec<u8>,
-    ended: Vec<(Turn, Duration)>,
+    ended: Vec<Ended>,
 }
 
 impl<S: Script> Round<S> {
     fn new(address: SocketAddr, scripts: Vec<S>) -> io::Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-        let mut connections = Vec::with_capacity(scripts.len());
+        let (mut connections, mut free) = (Vec::with_capacity(scripts.len()), VecDeque::new());
         for (at, script) in (0_u64..).zip(scripts) {
             let stream = TcpStream::connect(address)?;
             stream.set_nodelay(true)?;
@@ -141,58 +227,98 @@ impl<S: Script> Round<S> {
             let connection =
                 Connection { stream, script, sent: 0, answer: Vec::new(), begun, clogged: false };
             connections.push(Some(connection));
+            free.push_back(at);
         }
         let events = Vec::with_capacity(connections.len().max(1));
-        Ok(Self { epoll, connections, events, scratch: vec![0; 64 * 1024], ended: Vec::new() })
+        Ok(Self { epoll, connections, free, events, scratch: vec![0; 64 * 1024], ended: Vec::new() })
     }
 
-    fn begin(&mut self) -> io::Result<()> {
-        for (at, connection) in (0_u64..).zip(self.connections.iter_mut().flatten()) {
-            connection.begun = clock::now();
-            connection.write(&self.epoll, at)?;
-        }
-        Ok(())
+    fn is_busy(&self) -> bool {
+        self.free.len() < self.connections.iter().flatten().count()
     }
 
-    /// Waits, and serves whoever is ready; none: nobody was.
-    fn turn(&mut self) -> io::Result<Option<()>> {
-        self.events.clear();
-        match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut self.events), Some(&LOOK_EVERY)) {
-            Ok(0) | Err(rustix::io::Errno::INTR) => return Ok(None),
-            Ok(_) => {}
-            Err(error) => return Err(error.into()),
+    /// Everything that falls due was sent and answered.
+    fn is_drained(&self, schedule: &Schedule) -> bool {
+        !self.is_busy() && schedule.next(clock::now()).is_none()
+    }
+
+    /// Sends what is due, as far as there are connections for it.
+    fn send(&mut self, schedule: &mut Schedule) {
+        while let Some(at) = self.free.front().copied() {
+            let now = clock::now();
+            let Some(due) = schedule.next(now).filter(|due| *due <= now) else { break };
+            self.free.pop_front();
+            schedule.sent_one();
+            self.serve(at, |connection, epoll, _| {
+                connection.begun = due;
+                connection.write(epoll, at).map(|()| None)
+            });
         }
-        for event in &self.events {
+    }
+
+    /// Waits, and hears whoever is ready; none: nobody was.
+    fn turn(&mut self, patience: Duration, schedule: &Schedule) -> io::Result<Option<()>> {
+        let mut events = std::mem::take(&mut self.events);
+        events.clear();
+        let patience = Timespec::try_from(patience).ok();
+        let woken = epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), patience.as_ref());
+        for event in &events {
             let at = event.data.u64();
-            let Some(slot) = usize::try_from(at).ok().and_then(|at| self.connections.get_mut(at)) else {
+            let Some(ended) =
+                self.serve(at, |connection, epoll, scratch| connection.hear(epoll, at, scratch))
+            else {
                 continue;
             };
-            let Some(connection) = slot else { continue };
-            if let Err(error) = connection.serve(&self.epoll, at, &mut self.scratch, &mut self.ended) {
+            if schedule.is_open() {
+                self.free.push_back(at);
+            } else {
+                let next = ended.begun + ended.took;
+                self.serve(at, |connection, epoll, _| {
+                    connection.begun = next;
+                    connection.write(epoll, at).map(|()| None)
+                });
+            }
+            self.ended.push(ended);
+        }
+        self.events = events;
+        match woken {
+            Ok(0) | Err(rustix::io::Errno::INTR) => Ok(None),
+            Ok(_) => Ok(Some(())),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Does something with a connection; one that breaks is given up.
+    fn serve(
+        &mut self,
+        at: u64,
+        what: impl FnOnce(&mut Connection<S>, &OwnedFd, &mut [u8]) -> io::Result<Option<Ended>>,
+    ) -> Option<Ended> {
+        let slot = usize::try_from(at).ok().and_then(|at| self.connections.get_mut(at))?;
+        let connection = slot.as_mut()?;
+        match what(connection, &self.epoll, &mut self.scratch) {
+            Ok(ended) => ended,
+            Err(error) => {
+                let turn = Turn::Failed(format!("a connection broke: {error}"));
+                self.ended.push(Ended { turn, begun: connection.begun, took: Duration::ZERO });
                 // Closing takes it out of the wait.
-                self.ended.push((Turn::Failed(format!("a connection broke: {error}")), Duration::ZERO));
                 *slot = None;
+                None
             }
         }
-        Ok(Some(()))
     }
 }
 
 impl<S: Script> Connection<S> {
-    fn serve(
-        &mut self,
-        epoll: &OwnedFd,
-        at: u64,
-        scratch: &mut [u8],
-        ended: &mut Vec<(Turn, Duration)>,
-    ) -> io::Result<()> {
+    /// Reads what is there; what has ended with it.
+    fn hear(&mut self, epoll: &OwnedFd, at: u64, scratch: &mut [u8]) -> io::Result<Option<Ended>> {
         if self.clogged {
             self.write(epoll, at)?;
         }
         let count = match self.stream.read(scratch) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
             Err(error) => return Err(error),
         };
         let fresh = scratch.get(..count).unwrap_or_default();
@@ -206,19 +332,18 @@ impl<S: Script> Connection<S> {
                 if !joined {
                     self.answer.extend_from_slice(fresh);
                 }
-                return Ok(());
+                return Ok(None);
             }
             Parsed::Garbled => return Err(io::Error::other("not an answer this client understands")),
             Parsed::Whole { status, body } => self.script.answer(status, body),
         };
         self.answer.clear();
         self.sent = 0;
-        if turn != Turn::More {
-            let now = clock::now();
-            ended.push((turn, now.saturating_duration_since(self.begun)));
-            self.begun = now;
+        if turn == Turn::More {
+            return self.write(epoll, at).map(|()| None);
         }
-        self.write(epoll, at)
+        let took = clock::now().saturating_duration_since(self.begun);
+        Ok(Some(Ended { turn, begun: self.begun, took }))
     }
 
     /// Sends what the socket takes, and has itself woken if that is not all.

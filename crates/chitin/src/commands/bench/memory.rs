@@ -3,6 +3,8 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -19,6 +21,8 @@ const SLEEP: &[u8] = br#"{"command":["/bin/sleep","600"]}"#;
 const SETTLE: Duration = Duration::from_secs(1);
 /// How long a shim may take to be there.
 const THERE: Duration = Duration::from_secs(10);
+/// Between two looks at a gateway under load.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// In thousands.
 const QUEUED: u32 = 10;
 
@@ -92,6 +96,37 @@ fn child(parent: u32) -> Option<u32> {
         status.is_ok_and(|status| status.contains(&wanted))
     };
     pids.into_iter().find(is_child)
+}
+
+/// Looks at a process's memory beside what is measured.
+#[derive(Debug)]
+pub(super) struct Watch {
+    over: Arc<AtomicBool>,
+    thread: thread::JoinHandle<u64>,
+}
+
+impl Watch {
+    /// Begins.
+    pub(super) fn begin(pid: u32) -> Result<Self, Failure> {
+        let over = Arc::new(AtomicBool::new(false));
+        let until = Arc::clone(&over);
+        let thread = thread::Builder::new().name("watch".to_owned()).spawn(move || {
+            let mut most = 0;
+            while !until.load(Ordering::Relaxed) {
+                most = most.max(private_bytes(pid).unwrap_or(0));
+                thread::sleep(LOOK_EVERY);
+            }
+            most
+        });
+        let thread = thread.map_err(|error| Failure::other(format!("cannot start a thread: {error}")))?;
+        Ok(Self { over, thread })
+    }
+
+    /// The most that was seen.
+    pub(super) fn most_bytes(self) -> u64 {
+        self.over.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap_or(0)
+    }
 }
 
 /// Bytes of a process that nobody shares.

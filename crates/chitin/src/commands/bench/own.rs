@@ -57,16 +57,21 @@ pub(super) struct Own {
     child: Child,
     pid: u32,
     target: Target,
-    _folder: Folder,
+    folder: Folder,
 }
 
 impl Own {
     /// Starts one, with its queue's bound raised and these limits besides.
     pub(super) fn start(parent: &Path, limits: &[(&str, u64)]) -> Result<Self, Failure> {
+        let raised = [("waiting_tasks", WAITING_TASKS), ("waiting_bytes", WAITING_BYTES)];
+        Self::start_with(parent, &[&raised, limits].concat())
+    }
+
+    /// Starts one with its own bounds, but for these limits.
+    pub(super) fn start_with(parent: &Path, limits: &[(&str, u64)]) -> Result<Self, Failure> {
         let folder = Folder::make(parent, "gateway")?;
         let config = folder.path().join("chitin.toml");
-        let mut text =
-            format!("[limits]\nwaiting_tasks = {WAITING_TASKS}\nwaiting_bytes = {WAITING_BYTES}\n");
+        let mut text = "[limits]\n".to_owned();
         for (key, value) in limits {
             text.push_str(&format!("{key} = {value}\n"));
         }
@@ -83,13 +88,13 @@ impl Own {
         let pid = fs::read_to_string(folder.path().join("gateway.pid")).map_err(unusable)?;
         let pid =
             pid.trim().parse().map_err(|_| Failure::other("the gateway does not say its process id"))?;
-        Ok(Self { child, pid, target, _folder: folder })
+        Ok(Self { child, pid, target, folder: folder })
     }
 
     /// What it says of itself in numbers people can repeat.
     pub(super) fn say_bounds() {
         out::remark(&format!(
-            "the gateway measured here is one of its own, with its queue's bound raised: \
+            "the gateway measured here is one of its own, with its queue's bound raised, but where the queue is to be full: \
              waiting_tasks = {WAITING_TASKS}, waiting_bytes = {WAITING_BYTES}"
         ));
     }
@@ -97,6 +102,11 @@ impl Own {
     /// Where to send requests.
     pub(super) fn target(&self) -> &Target {
         &self.target
+    }
+
+    /// Its socket: over it comes another client than over TCP.
+    pub(super) fn socket(&self) -> PathBuf {
+        self.folder.path().join("chitin.sock")
     }
 
     /// The gateway's process id.

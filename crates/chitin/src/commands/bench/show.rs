@@ -1,6 +1,6 @@
 //! A measurement for people: what was reached, beside what it is compared with and what was to be reached.
 
-use super::figures::{Check, Goal, Report};
+use super::figures::{Check, Goal, Refused, Report};
 
 /// The lines.
 pub(super) fn human(report: &Report) -> String {
@@ -17,6 +17,15 @@ pub(super) fn human(report: &Report) -> String {
             "  latency     p50 {:.3} ms, p90 {:.3}, p99 {:.3}, p99.9 {:.3}, max {:.3}",
             latency.p50_ms, latency.p90_ms, latency.p99_ms, latency.p999_ms, latency.max_ms
         ));
+    }
+    if let Some(Refused { rate, latency }) = &report.refused {
+        let latency = latency.map(|latency| {
+            format!(
+                ", told after p50 {:.3} ms, p99 {:.3}, max {:.3}",
+                latency.p50_ms, latency.p99_ms, latency.max_ms
+            )
+        });
+        lines.push(format!("  refused     {}/s{}", grouped(*rate), latency.unwrap_or_default()));
     }
     for (key, pair) in &report.references {
         lines.push(format!(

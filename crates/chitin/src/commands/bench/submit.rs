@@ -2,10 +2,10 @@
 //! load.
 
 use super::figures::{Goal, Latency, Pair, Report, ratio};
-use super::load::{self, Script, Turn};
+use super::load::{self, Outcome, Script, Turn};
 use super::own::Own;
 use super::wire::Target;
-use super::{Plan, disk, echo, memory, sqlite};
+use super::{Plan, Speed, disk, echo, memory, sqlite};
 use crate::failure::Failure;
 
 /// A submission of some 300 bytes, as a script would send it.
@@ -29,6 +29,7 @@ pub(super) struct Submission {
     bytes: Vec<u8>,
     /// Where the key's last digits stand, and the key.
     key: Option<(usize, u64)>,
+    judge: fn(u16, &[u8]) -> Turn,
 }
 
 /// One a client, with keys that never meet.
@@ -41,9 +42,15 @@ pub(super) fn scripts(target: &Target, clients: usize, keys: Keys) -> Vec<Submis
         };
         let bytes = target.request("POST", "/v1/tasks", &header, TASK.as_bytes());
         let key = (keys == Keys::Sent).then(|| (bytes.len() - TASK.len() - 4 - KEY_DIGITS, first));
-        Submission { bytes, key }
+        Submission { bytes, key, judge: accepted }
     };
     (0..clients).map(script).collect()
+}
+
+/// One a client, that hands this task in and may be turned away.
+pub(super) fn floods(target: &Target, clients: usize, task: &str) -> Vec<Submission> {
+    let bytes = target.request("POST", "/v1/tasks", "", task.as_bytes());
+    (0..clients).map(|_| Submission { bytes: bytes.clone(), key: None, judge: accepted_or_refused }).collect()
 }
 
 impl Script for Submission {
@@ -59,7 +66,7 @@ impl Script for Submission {
                 place.copy_from_slice(digits.as_bytes());
             }
         }
-        accepted(status, body)
+        (self.judge)(status, body)
     }
 }
 
@@ -72,9 +79,24 @@ pub(super) fn accepted(status: u16, body: &[u8]) -> Turn {
     }
 }
 
+/// A refusal that says when to come back is as good an answer.
+fn accepted_or_refused(status: u16, body: &[u8]) -> Turn {
+    const WHEN: &[u8] = b"\"retry_after_s\":";
+    let says_when = || body.windows(WHEN.len()).any(|window| window == WHEN);
+    if matches!(status, 429 | 503) && says_when() { Turn::Refused } else { accepted(status, body) }
+}
+
 /// Measures.
 pub(super) fn measure(plan: &Plan) -> Result<Report, Failure> {
-    let (stop, pace, clients) = (&plan.stop, plan.pace(), plan.clients.unwrap_or(32));
+    let (stop, clients) = (&plan.stop, plan.clients.unwrap_or(32));
+    let (pace, peak) = match plan.speed {
+        Speed::Most => (plan.pace(), None),
+        Speed::Rate(rate) => (plan.paced(rate), None),
+        Speed::Part(part) => {
+            let peak = peak(plan, clients)?;
+            (plan.paced(peak.rate * part), Some(peak))
+        }
+    };
     let sync_before = disk::fdatasync(&plan.dir, plan.short(), stop)?;
     let sqlite_before = sqlite::rate(plan, 1)?;
     let echo_before = echo::measure(clients, pace, plan.keys, stop)?;
@@ -101,6 +123,17 @@ pub(super) fn measure(plan: &Plan) -> Result<Report, Failure> {
         first_error: outcome.first_error,
         ..Report::default()
     };
+    if let Some(peak) = peak {
+        let longest = Latency::of(&peak.latency).max_ms;
+        report.check("submissions/s at most, as fast as they are answered", peak.rate, None);
+        report.check("milliseconds, the longest of them", longest, Some(Goal::AtMost(1_000.0)));
+    }
+    if plan.speed != Speed::Most {
+        // At a rate of one's own there is nothing to compare rates with.
+        report.check("p99, milliseconds from when each fell due", latency.p99_ms, Some(Goal::AtMost(50.0)));
+        report.check("milliseconds, the longest", latency.max_ms, Some(Goal::AtMost(1_000.0)));
+        return Ok(report);
+    }
     let goal = match clients {
         32 => Some(Goal::AtLeast(0.4)),
         256 => Some(Goal::AtLeast(0.5)),
@@ -116,6 +149,13 @@ pub(super) fn measure(plan: &Plan) -> Result<Report, Failure> {
         report.ratio("p50", ratio(latency.p50_ms, reference), what, Some(Goal::AtMost(1.5)));
     }
     Ok(report)
+}
+
+/// What the clients get done at most.
+fn peak(plan: &Plan, clients: usize) -> Result<Outcome, Failure> {
+    let own = Own::start(&plan.dir, &[])?;
+    own.pause()?;
+    load::run(own.target().address, scripts(own.target(), clients, plan.keys), plan.pace(), &plan.stop)
 }
 
 #[cfg(test)]
