@@ -35,7 +35,8 @@ pub(super) fn measure(plan: &Plan) -> Result<Report, Failure> {
     let watch = memory::Watch::begin(own.pid())?;
     let scripts = submit::floods(own.target(), clients, TASK);
     let from = mark(&own)?;
-    let outcome = load::run(own.target().address, scripts, plan.paced((before * TIMES).max(LEAST)), &plan.stop)?;
+    let outcome =
+        load::run(own.target().address, scripts, plan.paced((before * TIMES).max(LEAST)), &plan.stop)?;
     let to = mark(&own)?;
     let most_bytes = watch.most_bytes();
     let after = run(plan, &own)?;

@@ -94,8 +94,8 @@ impl Own {
     /// What it says of itself in numbers people can repeat.
     pub(super) fn say_bounds() {
         out::remark(&format!(
-            "the gateway measured here is one of its own, with its queue's bound raised, but where the queue is to be full: \
-             waiting_tasks = {WAITING_TASKS}, waiting_bytes = {WAITING_BYTES}"
+            "the gateway measured here is one of its own, with its queue's bound raised: \
+             waiting_tasks = {WAITING_TASKS}, waiting_bytes = {WAITING_BYTES}; but for full-queue"
         ));
     }
 
