@@ -106,8 +106,9 @@ fn once(session: &mut Session<'_>, gateway: &Gateway, ledger: &mut Ledger, way: 
     // How many more can be asked, and what is left for the gateway beside those who ask, the machine decides.
     if session.is_strict() && way == Way::Tasks {
         let times = per_s(seen.asked(), seen.span) / peak;
-        holds!(times >= TIMES, "only {times:.1} times what it can take was asked for");
-        holds!(goodput >= GOODPUT * peak, "{goodput:.0} of {peak:.0} a second are left");
+        let (is_much, is_left) = (times >= TIMES, goodput >= GOODPUT * peak);
+        holds!(is_much, "only {times:.1} times what it can take was asked for");
+        holds!(is_left, "{goodput:.0} of {peak:.0} a second are left");
     }
     back_to_normal(session, gateway, ledger, gone, normal)
 }
