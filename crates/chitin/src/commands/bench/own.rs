@@ -88,7 +88,7 @@ impl Own {
         let pid = fs::read_to_string(folder.path().join("gateway.pid")).map_err(unusable)?;
         let pid =
             pid.trim().parse().map_err(|_| Failure::other("the gateway does not say its process id"))?;
-        Ok(Self { child, pid, target, folder: folder })
+        Ok(Self { child, pid, target, folder })
     }
 
     /// What it says of itself in numbers people can repeat.
