@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::statvfs;
+use serde_json::Value;
 
 use super::faulty::Faults;
 use super::{Need, Row};
@@ -132,14 +133,19 @@ fn full(session: &mut Session<'_>) -> Held<u32> {
 impl Place {
     /// What the load adds is not run: output that is written to a full disk is lost, which is no fault of the store's.
     fn hold_the_queue(&mut self) -> Held {
-        let mut body = self.gateway.work("held", SAY);
+        let id = self.gateway.submit("held", &self.waits("held"))?;
+        self.ledger.accepted("held".to_owned(), id)?;
+        self.gateway.pause_queue("held")
+    }
+
+    /// A task that is not run.
+    fn waits(&self, key: &str) -> Value {
+        let mut body = self.gateway.work(key, SAY);
         if let Some(fields) = body.as_object_mut() {
             fields.insert("queue".to_owned(), "held".into());
             fields.insert("delay_s".to_owned(), 3_600.into());
         }
-        let id = self.gateway.submit("held", &body)?;
-        self.ledger.accepted("held".to_owned(), id)?;
-        self.gateway.pause_queue("held")
+        body
     }
 
     fn once(&mut self, session: &mut Session<'_>, trial: u32, fault: Fault) -> Held {
@@ -204,7 +210,7 @@ impl Place {
         until(&format!("{fault:?}: an answer that fits"), || {
             number += 1;
             let key = format!("refused-{trial}-{number}");
-            let body = self.gateway.work(&key, SAY);
+            let body = self.waits(&key);
             let request = Request { method: "POST", path: "/v1/tasks", key: Some(&key), body: Some(&body) };
             let answer = self.gateway.door().ask(&request, Duration::from_secs(30)).during("a submission")?;
             self.ledger.sent.insert(key.clone());
