@@ -106,7 +106,8 @@ fn a_killed_supervisor_is_started_again_and_is_as_good() {
         signal(supervisor, Signal::KILL);
         let next = next_supervisor(&gateway, supervisor);
         assert_eq!(gateway.pid(), pid, "the gateway goes on");
-        assert_eq!(gateway.supervisor_pid(), next);
+        // The gateway knows whom it has started before that one has written itself down.
+        until("it is written down", || (gateway.supervisor_pid() == next).then_some(()));
         supervisor = next;
     }
     // What the new one has to do: be the one, bring a gateway back, and know of lives before its own.
