@@ -137,11 +137,14 @@ impl Gateway {
         Ok((output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr)))
     }
 
+    /// By its log; and by what it wrote down before it made groups, for one that died before it was ready. Either can be lost
+    /// with the disk.
     fn know_instance(&mut self) {
         let log = fs::read_to_string(self.data.join("chitin.log")).unwrap_or_default();
         let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         let named = lines.filter_map(|line| Some(line.pointer("/fields/instance")?.as_str()?.to_owned()));
-        for instance in named {
+        let written = fs::read_to_string(self.data.join("instance")).ok().map(|text| text.trim().to_owned());
+        for instance in named.chain(written.filter(|instance| !instance.is_empty())) {
             if !self.instances.contains(&instance) {
                 self.instances.push(instance);
             }
