@@ -63,16 +63,22 @@ impl Drop for Disk {
     }
 }
 
-#[test]
-fn a_full_disk_refuses_new_work_and_records_what_has_begun() {
+/// A gateway that is not started yet, with a small disk for its data; said if this user may not mount. The disk stands first, so
+/// that it goes last.
+#[expect(clippy::print_stdout, reason = "a test says that it is skipped")]
+fn on_small_disk(options: &str) -> Option<(Disk, Gateway)> {
     let gateway = Gateway::prepare();
     fs::create_dir(&gateway.data).unwrap();
-    let Some(disk) = Disk::at(&gateway.data, "size=80m") else {
+    let disk = Disk::at(&gateway.data, options);
+    if disk.is_none() {
         println!("skipped: no right to mount a file system");
-        return;
-    };
-    // Bound anew, so that it is gone before its disk is.
-    let mut gateway = gateway;
+    }
+    Some((disk?, gateway))
+}
+
+#[test]
+fn a_full_disk_refuses_new_work_and_records_what_has_begun() {
+    let Some((disk, mut gateway)) = on_small_disk("size=80m") else { return };
     fs::write(gateway.data.join("chitin.toml"), "[limits]\nrunning_tasks = 1\nsubmit_timeout_ms = 60000\n")
         .unwrap();
     gateway.up();
@@ -109,13 +115,7 @@ fn a_full_disk_refuses_new_work_and_records_what_has_begun() {
 
 #[test]
 fn a_disk_that_is_nearly_full_refuses_new_work_and_recovers_by_itself() {
-    let gateway = Gateway::prepare();
-    fs::create_dir(&gateway.data).unwrap();
-    let Some(disk) = Disk::at(&gateway.data, "size=120m") else {
-        println!("skipped: no right to mount a file system");
-        return;
-    };
-    let mut gateway = gateway;
+    let Some((disk, mut gateway)) = on_small_disk("size=120m") else { return };
     fs::write(
         gateway.data.join("chitin.toml"),
         "[limits]\nsubmit_timeout_ms = 60000\nmonitor_interval_ms = 50\n",
@@ -169,13 +169,7 @@ fn a_disk_that_is_nearly_full_refuses_new_work_and_recovers_by_itself() {
 
 #[test]
 fn without_inodes_what_was_accepted_waits_and_nothing_is_used_up() {
-    let gateway = Gateway::prepare();
-    fs::create_dir(&gateway.data).unwrap();
-    let Some(disk) = Disk::at(&gateway.data, "size=80m,nr_inodes=200") else {
-        println!("skipped: no right to mount a file system");
-        return;
-    };
-    let mut gateway = gateway;
+    let Some((disk, mut gateway)) = on_small_disk("size=80m,nr_inodes=200") else { return };
     gateway.up();
     let go = gateway.home.path().join("go");
     let script = format!("echo recorded; while [ ! -e '{}' ]; do sleep 0.05; done", go.display());
@@ -298,14 +292,7 @@ fn a_checkpoint_that_finds_no_room_is_tried_again_by_the_same_gateway() {
 
 #[test]
 fn on_a_full_disk_a_gateway_starts_by_what_was_kept_back_or_says_what_is_missing() {
-    let gateway = Gateway::prepare();
-    fs::create_dir(&gateway.data).unwrap();
-    let Some(disk) = Disk::at(&gateway.data, "size=80m") else {
-        println!("skipped: no right to mount a file system");
-        return;
-    };
-    // Bound anew, so that it is gone before its disk is.
-    let mut gateway = gateway;
+    let Some((disk, mut gateway)) = on_small_disk("size=80m") else { return };
     gateway.up();
     let done = gateway.submit(&["echo", "recorded"]);
     gateway.ended(&done);
