@@ -1,7 +1,8 @@
 //! Whose turn it is (R2.6).
 //!
 //! Intuition: priority decides; within a priority, principals take turns, so that one client's flood does not starve
-//! another's trickle, and each principal's turns go to its queues in turn, so that neither does one queue's; and whoever has been overtaken by many later admissions rises, so that nothing waits for ever.
+//! another's trickle, and each principal's turns go to its queues in turn, so that neither does one queue's; and whoever
+//! has been overtaken by many later admissions rises, so that nothing waits for ever.
 //!
 //! - A lane is one queue, one priority, one principal: first in, first out by admission.
 //! - Aging counts admissions, not time: a lane's head rises one priority for every [`AGING_STEP`] tasks admitted after
@@ -10,9 +11,10 @@
 //!   where its last one finished, but never before the turn being served, so that idling earns no credit. Among a
 //!   principal's queues it is the same once more: nobody gets more by naming more queues.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::Hash;
 
+use crate::numbered::Numbered;
 use crate::valid::Priority;
 use crate::{PrincipalId, QueueId, Seq};
 
@@ -115,7 +117,7 @@ fn risen(priority: Priority, head: Seq, newest: Seq) -> i64 {
 pub(crate) struct Turns {
     principals: Round<PrincipalId>,
     /// Of everybody who has had a turn, which is at most everybody who is known.
-    queues: HashMap<PrincipalId, Round<QueueId>>,
+    queues: Numbered<PrincipalId, Round<QueueId>>,
 }
 
 impl Turns {
@@ -134,12 +136,12 @@ impl Turns {
 #[derive(Debug, Clone)]
 struct Round<K> {
     now: u64,
-    finish: HashMap<K, u64>,
+    finish: Numbered<K, u64>,
 }
 
 impl<K> Default for Round<K> {
     fn default() -> Self {
-        Self { now: 0, finish: HashMap::new() }
+        Self { now: 0, finish: Numbered::default() }
     }
 }
 
