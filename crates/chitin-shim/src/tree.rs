@@ -5,6 +5,7 @@
 //! gone. Groups make the kill one stroke. Once the shim is dead only the groups and the attempt's environment in
 //! `/proc/*/environ` still tell who belonged to it.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -22,18 +23,26 @@ const WALKS: u32 = 8;
 pub(crate) enum Freezing {
     /// Nothing of it moves, or the kernel sees to it.
     Done,
-    /// Not yet: a process waits in the kernel, or more of them came than were stopped.
+    /// Not yet: more of them came than were stopped.
     StillMoves,
 }
 
 /// Stops the whole tree of this process: in one stroke where the kernel can, else process by process. SIGSTOP cannot be
-/// refused, but a parent that watches its children sees it.
+/// refused, but a parent that watches its children sees it. Whoever waits in the kernel meets it before it runs again: so does a
+/// shell between `vfork` and the start of its command, which waits for a child that was stopped and is never seen to stop itself.
 pub(crate) fn freeze(groups: &Groups) -> Freezing {
     if groups.freeze() {
         return Freezing::Done;
     }
     for _ in 0..WALKS {
-        if signal_descendants(&[Signal::STOP], |stat| !stat.stands_still()) == 0 {
+        let moving = Cell::new(0_u32);
+        signal_descendants(&[Signal::STOP], |stat| {
+            if !stat.stands_still() && !stat.waits_in_kernel() {
+                moving.set(moving.get().saturating_add(1));
+            }
+            !stat.stands_still()
+        });
+        if moving.get() == 0 {
             return Freezing::Done;
         }
     }

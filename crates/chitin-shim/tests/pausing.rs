@@ -47,7 +47,8 @@ fn stands_still(attempt: &Attempt) -> bool {
     frozen.unwrap_or_else(|| {
         attempt.processes().iter().filter(|pid| !is_shim(**pid)).all(|pid| {
             let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            stat.contains(") T ")
+            // A shell that waits in the kernel for a child to begin, which was stopped first, stops when that goes on.
+            stat.contains(") T ") || stat.contains(") D ")
         })
     })
 }
