@@ -1,5 +1,9 @@
 //! The bytes in this process's memory: the ones used last, up to a number of bytes and an age.
+//!
+//! The library frees an entry some time after it is out, when no other thread can still be looking at it; while nobody asks, that is
+//! never. So the bytes stand in a place of their own, which is emptied as the entry goes: what is out is free at once.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,7 +19,23 @@ const OVERHEAD_BYTES: u32 = 256;
 #[derive(Debug, Clone)]
 struct Entry {
     sha256: [u8; 32],
-    body: Bytes,
+    len: usize,
+    body: Arc<Mutex<Option<Bytes>>>,
+}
+
+impl Entry {
+    fn new(sha256: [u8; 32], body: Bytes) -> Self {
+        Self { sha256, len: body.len(), body: Arc::new(Mutex::new(Some(body))) }
+    }
+
+    /// `None`: it is just going.
+    fn body(&self) -> Option<Bytes> {
+        self.body.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn empty(&self) {
+        drop(self.body.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
 }
 
 #[derive(Debug)]
@@ -27,11 +47,12 @@ pub(crate) struct Memory {
 impl Memory {
     pub(crate) fn new(most_bytes: u64, ttl_s: u64) -> Self {
         let weigh = |_: &Key, entry: &Entry| {
-            u32::try_from(entry.body.len()).unwrap_or(u32::MAX).saturating_add(OVERHEAD_BYTES)
+            u32::try_from(entry.len).unwrap_or(u32::MAX).saturating_add(OVERHEAD_BYTES)
         };
         let entries = Cache::builder()
             .max_capacity(most_bytes)
             .weigher(weigh)
+            .eviction_listener(|_, entry: Entry, _| entry.empty())
             .time_to_live(Duration::from_secs(ttl_s))
             // A result is asked for soon after its task has ended, and hardly later: what was asked for often says little.
             .eviction_policy(EvictionPolicy::lru())
@@ -45,14 +66,14 @@ impl Memory {
 
     pub(crate) fn get(&self, key: Key, wanted: &Wanted) -> Option<Bytes> {
         let entry = self.entries.get(&key)?;
-        let is_right = entry.sha256 == wanted.sha256
-            && u64::try_from(entry.body.len()).is_ok_and(|len| len == wanted.bytes);
-        is_right.then_some(entry.body)
+        let is_right =
+            entry.sha256 == wanted.sha256 && u64::try_from(entry.len).is_ok_and(|len| len == wanted.bytes);
+        if is_right { entry.body() } else { None }
     }
 
     /// Puts a result there; when this returns, what is too much is out.
     pub(crate) fn put(&self, key: Key, sha256: [u8; 32], body: Bytes) {
-        self.entries.insert(key, Entry { sha256, body });
+        self.entries.insert(key, Entry::new(sha256, body));
         self.entries.run_pending_tasks();
     }
 
@@ -76,6 +97,8 @@ impl Memory {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use chitin_core::TaskId;
     use sha2::{Digest, Sha256};
 
@@ -106,6 +129,34 @@ mod tests {
         assert_eq!(kept, (990..1_000).collect::<Vec<_>>());
         memory.clear();
         assert_eq!((memory.count(), memory.bytes()), (0, 0));
+    }
+
+    /// Bytes that say when they are freed.
+    struct Counted(Vec<u8>, Arc<AtomicUsize>);
+
+    impl AsRef<[u8]> for Counted {
+        fn as_ref(&self) -> &[u8] {
+            &self.0
+        }
+    }
+
+    impl Drop for Counted {
+        fn drop(&mut self) {
+            self.1.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    #[test]
+    fn what_is_pushed_out_or_let_go_is_freed_then_and_not_at_some_later_time() {
+        let memory = Memory::new(5 * (100 + 256), 60);
+        let freed = Arc::new(AtomicUsize::new(0));
+        for number in 0..8 {
+            let body = Bytes::from_owner(Counted(vec![7; 100], Arc::clone(&freed)));
+            memory.put(key(number), [0; 32], body);
+            assert_eq!(freed.load(Ordering::SeqCst), usize::from(number).saturating_sub(4), "put {number}");
+        }
+        memory.clear();
+        assert_eq!(freed.load(Ordering::SeqCst), 8);
     }
 
     #[test]
