@@ -58,6 +58,7 @@ pub fn run(
     mut inherited: Inherited,
     ready: impl FnOnce(&Ready) + Send + 'static,
 ) -> Result<(), GatewayError> {
+    chitin_shim::heap::bound_free();
     let executor = Executor::start(&inherited)?;
     let config = entrance::configuration(&options)?;
     let shim_binary = entrance::find_shim()?;

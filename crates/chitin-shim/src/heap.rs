@@ -15,6 +15,15 @@ pub fn own_bytes() -> Option<u64> {
     resident.saturating_sub(shared).checked_mul(page_bytes)
 }
 
+/// A block of this size is the system's again once it is freed: a result or a large body, which come and go. Smaller ones are
+/// used again, as nearly all are, and asking the system for each would cost more than they do.
+const LARGE_BYTES: i32 = 1 << 20;
+
+/// From now on little that is free stays with this process. To be called when it begins.
+pub fn bound_free() {
+    sys::bound_free_heap(LARGE_BYTES);
+}
+
 /// Gives what is free of it back to the system. Some milliseconds, the more memory the longer.
 pub fn trim() {
     sys::trim_heap();
@@ -32,5 +41,19 @@ mod tests {
         assert!(during >= before + 40_000_000, "{before} {during}");
         drop(taken);
         trim();
+
+        // On another thread than the first, which has a part of the heap of its own, and with others that were freed before.
+        bound_free();
+        let left = std::thread::spawn(|| {
+            drop(vec![1_u8; 20_000_000]);
+            let before = own_bytes().unwrap();
+            let blocks: Vec<Vec<u8>> = (0..4).map(|_| vec![1_u8; 8_000_000]).collect();
+            assert!(own_bytes().unwrap() >= before + 30_000_000);
+            drop(blocks);
+            trim();
+            own_bytes().unwrap().saturating_sub(before)
+        });
+        let left = left.join().unwrap();
+        assert!(left < 5_000_000, "{left} bytes stay");
     }
 }

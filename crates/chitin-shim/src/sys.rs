@@ -242,5 +242,20 @@ pub(crate) fn trim_heap() {
     }
 }
 
+/// Has the heap give blocks of this size and more back as soon as they are freed, and keep no more than that at the end of each
+/// of its parts.
+pub(crate) fn bound_free_heap(bytes: i32) {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it takes no pointer and locks what it works on; any thread may call it. Unavoidable: otherwise the C library raises
+    // both bounds by itself to what was once freed, up to 64 MB for each part, and the parts of other threads than the first are
+    // not even trimmed when it is asked to.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, bytes);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, bytes);
+    }
+    #[cfg(not(target_env = "gnu"))]
+    let _ = bytes;
+}
+
 #[cfg(test)]
 mod tests;
